@@ -15,7 +15,8 @@ from holdfast.core import events as e
 from holdfast.core import items, requests, runs, sessions
 from holdfast.core import reports as r
 from holdfast.core.deciding import Context, Decided, Deciding
-from holdfast.core.ids import kind_of
+from holdfast.core.ids import kind_of, thread_of
+from holdfast.core.policies import deadlines
 from holdfast.core.reports import Failure
 from holdfast.core.state import RunState, ThreadState, copy
 from holdfast.errors import Rejected
@@ -72,7 +73,9 @@ def _stop_run(d: Deciding, command: c.StopRun) -> None:
     run = d.state.runs.get(command.run_id)
     if run is not None:
         runs.stop(d, run, command.by)
-    elif kind_of(command.run_id) != "run" or int(command.run_id.rsplit("_", 1)[1]) > d.state.last_run:
+        return
+    ours = kind_of(command.run_id) == "run" and thread_of(command.run_id) == d.state.id
+    if not ours or int(command.run_id.rsplit("_", 1)[1]) > d.state.last_run:
         raise Rejected("unknown_run", f"cannot stop {command.run_id}: because there is no such run")
 
 
@@ -107,12 +110,12 @@ def _prompt_seen(d: Deciding, report: r.PromptSeen) -> None:
 
 
 def _turn_started(d: Deciding, report: r.TurnStarted) -> None:
-    if report.turn in d.state.turns:
+    if report.turn in d.state.turns or report.turn in d.state.past_turns:
         return
     run = _prompted(d, report.prompt) if report.prompt else None
     if run is not None:
         runs.see(d, run, report.turn)
-    else:
+    elif report.turn:
         runs.start_unprompted(d, report.turn)
 
 
@@ -126,10 +129,7 @@ def _turn_ended(d: Deciding, report: r.TurnEnded) -> None:
     run = d.state.runs.get(d.state.turns.get(report.turn, ""))
     if run is None:
         return
-    status = report.status
-    if status == "failed" and run.stopping_at:
-        status = "interrupted"
-    runs.finish(d, run, status, report.failure if status == "failed" else None, report.usage)
+    runs.finish(d, run, report.status, report.failure if report.status == "failed" else None, report.usage)
 
 
 def _notice(d: Deciding, report: r.NoticeGiven) -> None:
@@ -157,7 +157,8 @@ def _write_done(d: Deciding, report: r.WriteDone) -> None:
 def _dispatched(d: Deciding, write: str, stage: Any) -> None:
     kind, _, ref = write.partition(":")
     run = _prompted(d, ref) if kind == "prompt" else None
-    if run is not None and run.dispatch != "seen" and run.dispatch != stage:
+    onward = {"unsent": ("taken", "written"), "taken": ("written",)}
+    if run is not None and stage in onward.get(run.dispatch, ()):
         d.emit(e.RunDispatched(run.id, run.attempt, stage))
 
 
@@ -175,9 +176,9 @@ def _reading(d: Deciding, report: r.ReadingBlocked) -> None:
 
 
 def _note_activity(d: Deciding, command: c.NoteActivity) -> None:
-    run = d.state.runs.get(d.state.active)
-    if run is not None and run.status == "working" and d.now - run.active_at >= d.limits.activity_s:
-        d.emit(e.RunActive(run.id))
+    for run in list(d.state.runs.values()):
+        if run.status == "working" and d.now - run.active_at >= d.limits.activity_s:
+            d.emit(e.RunActive(run.id))
 
 
 def _close_session(d: Deciding, command: c.CloseSession) -> None:
@@ -185,24 +186,22 @@ def _close_session(d: Deciding, command: c.CloseSession) -> None:
 
 
 def _time_up(d: Deciding, command: c.TimeUp) -> None:
-    """Decided again: the deadline may have been for an attempt or a session that is gone."""
-    session = d.state.session
-    if command.what in ("handshake", "idle"):
-        if session is not None and session.generation == command.generation:
-            _session_time_up(d, command.what)
+    """Decided again: what the deadline was for may be gone, or has moved since it was set."""
+    if not any(up == command and at <= d.now for at, up in deadlines(d.state, d.limits, command.since)):
         return
-    run = d.state.runs.get(command.run_id)
-    if run is not None and run.attempt == command.attempt and run.status != "queued":
-        _run_time_up(d, run, command)
+    if command.what in ("handshake", "idle"):
+        _session_time_up(d, command.what)
+    else:
+        _run_time_up(d, d.state.runs[command.run_id], command)
 
 
 def _session_time_up(d: Deciding, what: str) -> None:
     session = d.state.session
     if session is None:
         return
-    if what == "idle" and session.stage == "ready" and not d.state.active:
+    if what == "idle":
         sessions.close(d, "idle")
-    if what == "handshake" and session.stage in ("opening", "launched"):
+    else:
         words = f"cannot start {d.state.agent}: because it did not answer its handshake within"
         failure = Failure("start_failed", f"{words} {d.limits.handshake_s:g} s")
         d.emit(e.SessionClosing(session.id, session.generation, "stalled"))
@@ -211,14 +210,12 @@ def _session_time_up(d: Deciding, what: str) -> None:
 
 
 def _run_time_up(d: Deciding, run: RunState, command: c.TimeUp) -> None:
-    session = d.state.session
     still = f"nothing has come from the agent for {max(0.0, d.now - command.since):.0f} s"
     match command.what:
         case "interrupt" | "prompt":
-            if session is not None and session.stage in ("launched", "ready"):
-                reason = "stop" if command.what == "interrupt" else "stalled"
-                sessions.close(d, reason)
+            sessions.close(d, "stop" if command.what == "interrupt" else "stalled")
         case "forced_end":
+            sessions.close(d, "stop")
             runs.finish(d, run, "interrupted", forced=True)
         case "history":
             sessions.history_read(d, c.HistoryRead(run.id, run.attempt, "unknown"))

@@ -22,6 +22,10 @@ from holdfast.core.state import (
 CLOSED_REQUESTS_MAX: Final = 100
 """A second answer that comes later than a hundred requests is told `expired` without the first decision."""
 
+PAST_TURNS_MAX: Final = 100
+REFS_MAX: Final = 300
+"""Native references of this session that are kept, besides those of open items."""
+
 
 def evolve(state: ThreadState, event: e.Event, at: float) -> ThreadState:
     """Apply an event that happened at `at` (unix seconds)."""
@@ -77,6 +81,8 @@ def _run_working(s: ThreadState, ev: e.RunWorking, at: float) -> None:
     if run.dispatch != "seen":
         run.stage_at = at
     run.status, run.dispatch, run.active_at, run.stalled = "working", "seen", at, False
+    if run.origin != "agent" and s.session is not None:
+        s.session.rebuild = False
     if s.session is not None and run.origin != "agent":
         s.session.rebuild = False
     if ev.turn:
@@ -115,7 +121,11 @@ def _run_stopping(s: ThreadState, ev: e.RunStopping, at: float) -> None:
 
 def _run_ended(s: ThreadState, ev: e.RunEnded, at: float) -> None:
     run = s.runs.pop(ev.run_id)
-    s.turns = {turn: owner for turn, owner in s.turns.items() if owner != run.id}
+    for turn in [turn for turn, owner in s.turns.items() if owner == run.id]:
+        del s.turns[turn]
+        s.past_turns[turn] = (run.id, run.attempt)
+    for turn in list(s.past_turns)[:-PAST_TURNS_MAX]:
+        del s.past_turns[turn]
     if run.id in s.queue:
         s.queue.remove(run.id)
     if s.active == run.id:
@@ -137,7 +147,6 @@ def _queue_released(s: ThreadState, ev: e.QueueReleased, at: float) -> None:
 def _session_opening(s: ThreadState, ev: e.SessionOpening, at: float) -> None:
     s.generation = ev.generation
     s.session = SessionState(ev.session_id, ev.generation, "opening", at, idle_since=at)
-    s.refs, s.turns = {}, {}
 
 
 def _session_launched(s: ThreadState, ev: e.SessionLaunched, at: float) -> None:
@@ -161,27 +170,37 @@ def _binding_dropped(s: ThreadState, ev: e.BindingDropped, at: float) -> None:
 
 def _session_closing(s: ThreadState, ev: e.SessionClosing, at: float) -> None:
     session = _session(s)
-    session.stage, session.closing_at = "closing", at
+    session.stage, session.closing_at, session.closing_for = "closing", at, ev.reason
     for run in s.runs.values():
         run.forced = run.forced or bool(run.stopping_at)
 
 
 def _session_closed(s: ThreadState, ev: e.SessionClosed, at: float) -> None:
     _session(s).stage = "closed"
-    s.refs, s.turns = {}, {}
+    s.refs, s.turns, s.past_turns, s.grants = {}, {}, {}, {}
 
 
 def _item_started(s: ThreadState, ev: e.ItemStarted, at: float) -> None:
     s.last_item = ev.ordinal
-    s.items[ev.item_id] = OpenItem(ev.item_id, ev.run_id, ev.kind)
+    s.items[ev.item_id] = OpenItem(ev.item_id, ev.run_id, ev.kind, ev.attempt)
     if ev.ref:
         s.refs[ev.ref] = ev.item_id
-    _touch(s, ev.run_id, at)
+        _forget_refs(s)
+    if ev.kind != "notice":
+        _touch(s, ev.run_id, at)
 
 
 def _item_completed(s: ThreadState, ev: e.ItemCompleted, at: float) -> None:
     item = s.items.pop(ev.item_id)
-    _touch(s, item.run_id, at)
+    if item.kind != "notice":
+        _touch(s, item.run_id, at)
+
+
+def _forget_refs(s: ThreadState) -> None:
+    excess = len(s.refs) - REFS_MAX
+    if excess > 0:
+        for ref in [ref for ref, item_id in s.refs.items() if item_id not in s.items][:excess]:
+            del s.refs[ref]
 
 
 def _request_opened(s: ThreadState, ev: e.RequestOpened, at: float) -> None:
@@ -229,6 +248,7 @@ def _nothing(s: ThreadState, ev: e.Event, at: float) -> None:
 
 
 def _touch(s: ThreadState, run_id: str, at: float) -> None:
+    """A sign of life. Notices are none: the one that says that nothing moves is written by us."""
     run = s.runs.get(run_id)
     if run is not None:
         run.active_at, run.stalled = at, False

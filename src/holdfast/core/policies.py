@@ -69,7 +69,7 @@ def _session_deadlines(state: ThreadState, limits: Limits) -> list[tuple[float, 
     if session.stage in ("opening", "launched"):
         up = TimeUp("handshake", generation=session.generation)
         return [(session.opened_at + limits.handshake_s, up)]
-    busy = state.active or state.items or state.requests or state.runs
+    busy = state.items or any(run.status != "queued" for run in state.runs.values())
     if session.stage == "ready" and limits.idle_s > 0 and not busy:
         return [(session.idle_since + limits.idle_s, TimeUp("idle", generation=session.generation))]
     return []
@@ -85,15 +85,17 @@ def _run_deadlines(
         return TimeUp(what, run.id, run.attempt, state.generation, since)  # type: ignore[arg-type]
 
     due: list[tuple[float, TimeUp]] = []
+    session = state.session
+    open_since = session.idle_since if session is not None and session.stage == "ready" else 0.0
     if run.stopping_at:
-        if not run.forced:
+        if session is not None and session.stage in ("launched", "ready"):
             due.append((run.stopping_at + limits.interrupt_s, up("interrupt")))
         due.append((run.stopping_at + limits.forced_end_s, up("forced_end")))
         return due
     if run.doubt is not None:
         return [(run.stage_at + limits.history_s, up("history"))]
-    if run.dispatch in ("taken", "written"):
-        due.append((run.stage_at + limits.prompt_s, up("prompt")))
+    if run.dispatch != "seen" and open_since:
+        due.append((max(run.stage_at, open_since) + limits.prompt_s, up("prompt")))
     if limits.run_s > 0 and run.started_at:
         due.append((run.started_at + limits.run_s, up("run_cap")))
     if run.dispatch == "seen" and not _legitimately_still(state, run):

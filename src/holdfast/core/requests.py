@@ -13,11 +13,11 @@ from holdfast.core import events as e
 from holdfast.core import reports as r
 from holdfast.core.commands import AnswerRequest
 from holdfast.core.deciding import Deciding
-from holdfast.core.ids import fingerprint, inner_id
+from holdfast.core.ids import fingerprint, inner_id, kind_of, thread_of
 from holdfast.core.items import run_of
 from holdfast.core.policies import judge
-from holdfast.core.runs import see, start_unprompted
-from holdfast.core.state import ClosedRequest, RequestState
+from holdfast.core.runs import see, settle, start_unprompted
+from holdfast.core.state import ClosedRequest, RequestState, RunState
 from holdfast.errors import Rejected
 
 
@@ -25,8 +25,7 @@ def opened(d: Deciding, report: r.RequestOpened) -> None:
     s = d.state
     if s.session is None or any(q.ref == report.ref for q in s.requests.values()):
         return
-    run = run_of(d, report.turn) or start_unprompted(d, report.turn)
-    see(d, run)
+    run = _asking(d, report.turn)
     arguments = json.dumps(report.arguments, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     grant = report.grant or f"call:{report.tool}:{fingerprint(arguments, s.cwd)}"
     request_id = inner_id("req", s.id, s.last_request + 1)
@@ -53,19 +52,35 @@ def opened(d: Deciding, report: r.RequestOpened) -> None:
         d.emit(e.RequestClosed(request_id, "withdrawn", "run_ended"))
         return
     judged = judge(report, s.mode, grant, s.grants)
-    if judged is not None:
+    if judged is not None and judged[0] in report.options:
         d.emit(e.RequestAnswered(request_id, judged[0], judged[1]))
+
+
+def _asking(d: Deciding, turn: str) -> RunState:
+    """The run that asks. What is asked outside of every turn (by work in the background, whose turn has ended) is a
+    run of its own: never charged to the run whose prompt is on its way."""
+    s = d.state
+    run = run_of(d, turn)
+    if run is not None and (turn or run.dispatch == "seen"):
+        see(d, run)
+        return run
+    if turn in s.past_turns:
+        turn = ""
+    alone = next((x for x in s.runs.values() if not turn and x.origin == "agent" and not x.turn), None)
+    return alone or start_unprompted(d, turn)
 
 
 def withdrawn(d: Deciding, report: r.RequestWithdrawn) -> None:
     for request in [q for q in d.state.requests.values() if q.ref == report.ref]:
         d.emit(e.RequestClosed(request.id, "withdrawn", "withdrawn_by_agent"))
+        settle(d, request.run_id)
 
 
 def delivered(d: Deciding, ref: str) -> None:
     """The runner has handed the answer to the agent."""
     for request in [q for q in d.state.requests.values() if q.ref == ref and q.decision is not None]:
         d.emit(e.RequestDelivered(request.id))
+        settle(d, request.run_id)
 
 
 def answer(d: Deciding, command: AnswerRequest) -> None:
@@ -73,6 +88,10 @@ def answer(d: Deciding, command: AnswerRequest) -> None:
     s = d.state
     request = s.requests.get(command.request_id)
     if request is None:
+        if not _existed(d, command.request_id):
+            raise Rejected(
+                "unknown_request", f"cannot answer {command.request_id}: because there is no such request"
+            )
         closed = next((c for c in s.closed_requests if c.id == command.request_id), None)
         _refuse_closed(command, closed)
         return
@@ -81,6 +100,11 @@ def answer(d: Deciding, command: AnswerRequest) -> None:
         return
     _check(command, request)
     d.emit(e.RequestAnswered(request.id, command.decision, command.by, command.message, command.answers))
+
+
+def _existed(d: Deciding, identity: str) -> bool:
+    ours = kind_of(identity) == "req" and thread_of(identity) == d.state.id
+    return ours and int(identity.rsplit("_", 1)[1]) <= d.state.last_request
 
 
 def _refuse_closed(command: AnswerRequest, closed: ClosedRequest | None) -> None:

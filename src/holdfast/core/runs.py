@@ -31,7 +31,6 @@ TRANSITIONS: Final[dict[tuple[str, str], str]] = {
     ("starting", "run.doubtful"): "starting",
     ("starting", "run.stopping"): "starting",
     ("starting", "run.ended"): "ended",
-    ("working", "run.dispatched"): "working",
     ("working", "run.working"): "working",
     ("working", "run.active"): "working",
     ("working", "run.stalled"): "working",
@@ -139,6 +138,20 @@ def see(d: Deciding, run: RunState, turn: str = "") -> None:
         d.emit(e.RunWorking(run.id, run.attempt, turn))
 
 
+def settle(d: Deciding, run_id: str) -> None:
+    """A run that exists only because something was asked outside of every turn has no turn that could end it: it
+    ends when nothing of it is open any more."""
+    s = d.state
+    run = s.runs.get(run_id)
+    if run is None or run.origin != "agent" or run.turn:
+        return
+    if any(q.run_id == run_id for q in s.requests.values()) or any(
+        i.run_id == run_id for i in s.items.values()
+    ):
+        return
+    finish(d, run, "interrupted" if run.stopping_at else "completed")
+
+
 def finish(
     d: Deciding,
     run: RunState,
@@ -149,9 +162,10 @@ def finish(
     forced: bool = False,
 ) -> None:
     """Text and items closed, requests expired, then terminal: in one decision. Then the next run starts, or the
-    queue is held after a failure."""
-    if status == "interrupted" and run.ending is not None:
-        status, failure = "failed", run.ending
+    queue is held after a failure. A run that was stopped has not failed, whatever its end looked like, except where
+    it was stopped because it failed."""
+    if status == "interrupted" or (status == "failed" and run.stopping_at):
+        status, failure = ("interrupted", None) if run.ending is None else ("failed", run.ending)
     for item in [i for i in d.state.items.values() if i.run_id == run.id]:
         if item.kind == "subagent" and status == "completed":
             continue  # background work outlives its turn; it closes by itself or with the session
@@ -184,6 +198,8 @@ def stop(d: Deciding, run: RunState, by: str, failure: Failure | None = None) ->
     s = d.state
     if run.status == "queued":
         finish(d, run, "cancelled")
+        if s.held and not s.queue:
+            d.emit(e.QueueReleased(by))
         return
     if run.stopping_at:
         return

@@ -7,6 +7,8 @@ What belongs to an older generation changes nothing (the decider drops it before
 
 from __future__ import annotations
 
+import msgspec
+
 from holdfast.core import commands as c
 from holdfast.core import events as e
 from holdfast.core import reports as r
@@ -26,21 +28,20 @@ def _live(d: Deciding, generation: int) -> SessionState | None:
 
 def launched(d: Deciding, command: c.LaunchDone) -> None:
     session = _live(d, command.generation)
-    if session is None or session.stage not in ("opening", "closing"):
+    if session is None or session.stage != "opening":
         return
     rebuilt = not command.resumed and d.state.has_history
-    if session.stage == "opening":
-        d.emit(
-            e.SessionLaunched(
-                session.id,
-                session.generation,
-                command.native_id,
-                command.resumed,
-                rebuilt,
-                command.why,
-                command.grown,
-            )
+    d.emit(
+        e.SessionLaunched(
+            session.id,
+            session.generation,
+            command.native_id,
+            command.resumed,
+            rebuilt,
+            command.why,
+            command.grown,
         )
+    )
     if rebuilt:
         why = command.why or "the agent's own conversation is gone"
         words = f"A new conversation was started, because {why}. The context was rebuilt from Holdfast's log."
@@ -54,12 +55,28 @@ def launched(d: Deciding, command: c.LaunchDone) -> None:
 
 def launch_failed(d: Deciding, command: c.LaunchFailed) -> None:
     session = _live(d, command.generation)
-    if session is None:
+    if session is None or session.stage not in ("opening", "closing"):
         return
-    d.emit(e.SessionClosed(session.id, session.generation, "not_started", stderr=command.failure.message))
-    for run in list(d.state.runs.values()):
-        if run.status == "starting":
-            finish(d, run, "failed", command.failure)
+    carried = _carried(d)
+    words = command.failure.message
+    _closed(d, e.SessionClosed(session.id, session.generation, "not_started", stderr=words))
+    for run in carried:
+        finish(d, run, "failed", command.failure)
+    start_next(d)
+
+
+def _carried(d: Deciding) -> list[RunState]:
+    """The runs that the session carries, oldest first."""
+    return sorted((x for x in d.state.runs.values() if x.status != "queued"), key=lambda x: x.ordinal)
+
+
+def _closed(d: Deciding, event: e.SessionClosed) -> None:
+    """What was open in the session and in no run of it ends with it; its requests expire."""
+    for item in [i for i in d.state.items.values() if i.run_id not in d.state.runs]:
+        d.emit(e.ItemCompleted(item.id, "interrupted"))
+    for request in list(d.state.requests.values()):
+        d.emit(e.RequestClosed(request.id, "expired", "agent_lost"))
+    d.emit(event)
 
 
 def ready(d: Deciding, report: r.SessionReady) -> None:
@@ -84,7 +101,7 @@ def refused(d: Deciding, report: r.SessionRefused) -> None:
     if report.resume_lost and d.state.binding is not None:
         d.emit(e.BindingDropped(d.state.binding.native_id, report.failure.message))
     else:
-        for run in [x for x in d.state.runs.values() if x.status != "queued"]:
+        for run in _carried(d):
             finish(d, run, "failed", report.failure)
     if d.state.session is session:
         d.emit(e.SessionClosing(session.id, session.generation, "refused"))
@@ -110,11 +127,10 @@ def ended(d: Deciding, report: r.SessionEnded) -> None:
     session = d.state.session
     if session is None or session.stage == "closed":
         return
-    stage = session.stage
-    carried = sorted((x for x in d.state.runs.values() if x.status != "queued"), key=lambda x: x.ordinal)
-    for item in [i for i in d.state.items.values() if i.run_id not in d.state.runs]:
-        d.emit(e.ItemCompleted(item.id, "interrupted"))
-    d.emit(
+    before = msgspec.structs.replace(session)
+    carried = _carried(d)
+    _closed(
+        d,
         e.SessionClosed(
             session.id,
             session.generation,
@@ -123,17 +139,18 @@ def ended(d: Deciding, report: r.SessionEnded) -> None:
             report.signal,
             report.stderr,
             report.stage,
-        )
+        ),
     )
     for run in carried:
-        if run.doubt is None:
-            _lost(d, run, stage, report)
+        _lost(d, run, before, report)
     start_next(d)
 
 
-def _lost(d: Deciding, run: RunState, stage: str, report: r.SessionEnded) -> None:
-    if run.stopping_at:
-        finish(d, run, "interrupted", forced=report.stage in ("terminate", "kill"))
+def _lost(d: Deciding, run: RunState, session: SessionState, report: r.SessionEnded) -> None:
+    """`session` as it was before it ended."""
+    forced = report.stage in ("terminate", "kill")
+    if run.stopping_at or (run.dispatch == "seen" and session.closing_for == "stop"):
+        finish(d, run, "interrupted", forced=forced)
         return
     how = _how(report)
     cls: r.FailureClass = "agent_lost" if report.cause == "exit" else "runner_lost"
@@ -147,9 +164,11 @@ def _lost(d: Deciding, run: RunState, stage: str, report: r.SessionEnded) -> Non
     elif run.dispatch in ("taken", "written"):
         words = f"cannot finish the run: because {how} when it had just got the prompt{_tail(report)}"
         d.emit(e.RunDoubtful(run.id, run.attempt, Failure(cls, words)))
-    elif stage == "closing":
+    elif session.closing_for == "stalled" and run.stage_at <= session.closing_at:
+        requeue(d, run, "the agent did not take the prompt", "agent_lost")
+    elif session.stage == "closing":
         ensure_session(d)
-    elif stage in ("opening", "launched") and report.cause == "exit":
+    elif session.stage in ("opening", "launched") and report.cause == "exit":
         words = f"cannot start {d.state.agent}: because {how} before it was ready{_tail(report)}"
         finish(d, run, "failed", Failure("start_failed", words))
     else:

@@ -57,6 +57,7 @@ class OpenItem(msgspec.Struct):
     id: str
     run_id: str
     kind: str
+    attempt: int = 0
 
 
 class RequestState(msgspec.Struct):
@@ -102,6 +103,8 @@ class SessionState(msgspec.Struct):
     #: the session's own last event, for idleness
     idle_since: float = 0.0
     closing_at: float = 0.0
+    #: why we end it, "" while we do not
+    closing_for: str = ""
 
 
 class BindingState(msgspec.Struct):
@@ -112,7 +115,8 @@ class BindingState(msgspec.Struct):
 
 class ThreadState(msgspec.Struct):
     """Invariants: `version` counts the events; at most one user run is active; every queued run is in `queue` and in
-    `runs`; `refs` has an entry for each open item and for items that children may still name.
+    `runs`; `refs` has an entry for each open item and for the newest that have completed: children and late reports
+    name them.
     """
 
     id: str = ""
@@ -150,6 +154,9 @@ class ThreadState(msgspec.Struct):
     grants: dict[str, str] = {}
     #: turn of this session -> run
     turns: dict[str, str] = {}
+    #: turns of this session whose run has ended -> that run and its attempt: what comes late belongs to it.
+    #: Bounded: the newest hundred.
+    past_turns: dict[str, tuple[str, int]] = {}
 
 
 SNAPSHOT_VERSION = 1

@@ -270,7 +270,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 def parse(line: bytes) -> Frame:
     """The frame on one line. Never raises."""
-    if not line.lstrip()[:1] == b"{":
+    if line.lstrip()[:1] != b"{":
         return Noise(broken=False)
     value = decode(line)
     if not isinstance(value, dict):

@@ -1,0 +1,1 @@
+"""Ways to reach the engine: HTTP and the command line. Thin: parse, authorise, call, render."""

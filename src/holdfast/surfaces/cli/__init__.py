@@ -1,0 +1,1 @@
+"""The command line: one module per group of commands. Modules here import what is heavy only where it is used."""

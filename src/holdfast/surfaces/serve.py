@@ -1,0 +1,276 @@
+"""The server's life: home, socket, engine, HTTP, and the way out.
+
+Owns the order of beginning and end, signals, the port rule and the taking over from a server that was restarted in
+the background. It decides nothing about threads. Called by `holdfast serve` and by tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
+
+import msgspec
+import uvicorn
+
+from holdfast import __version__
+from holdfast.config import Config, restart_environment
+from holdfast.engine.port import EnginePort
+from holdfast.errors import HoldfastError
+from holdfast.home import Home, HomeHeld, HomeLock, ServerInfo
+from holdfast.surfaces.http.access import LOCAL, WILDCARDS, Access
+from holdfast.surfaces.http.app import Application
+from holdfast.wire.link import Restart
+
+log = logging.getLogger("holdfast.serve")
+
+OpenEngine = Callable[[Home, Config, Restart | None], AbstractAsyncContextManager[EnginePort]]
+Announce = Callable[[ServerInfo], None]
+
+
+@runtime_checkable
+class EndsAgents(Protocol):
+    """An engine that can end its agents gently (`serve --stop --agents`)."""
+
+    async def stop_agents(self) -> None: ...
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the command line adds to the configuration. `prefer_port`: of a restart, to be found where it was."""
+
+    host: str = ""
+    port: int | None = None
+    restarted: bool = False
+    prefer_port: int = 0
+
+
+class CannotListen(HoldfastError):
+    """The address is not to be had. Exit code 5."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("cannot_listen", detail)
+
+
+async def serve(
+    home: Home, config: Config, options: Options, *, announce: Announce, open_engine: OpenEngine | None = None
+) -> None:
+    """Serves until SIGTERM or SIGINT. `announce` is called once, when the server listens and server.json is there."""
+    _refuse_what_is_not_built(config)
+    with take_home(home, config, restarted=options.restarted):
+        home.server_path.unlink(missing_ok=True)  # of a server that died
+        token = home.token()
+        listener = bind(config, options)
+        with contextlib.closing(listener):
+            host, port = options.host or config.server.host, listener.getsockname()[1]
+            restart = restart_spec(home, config, options, port)
+            async with (open_engine or _open_engine)(home, config, restart) as engine:
+                walls = Access(host, port, {token: LOCAL})
+                app = Application(engine, walls, bounds=config.bounds)
+                info = ServerInfo(
+                    url=f"http://{_reachable(host)}:{port}",
+                    pid=os.getpid(),
+                    version=__version__,
+                    started_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                    restarted=options.restarted,
+                )
+
+                async def listening() -> None:
+                    home.write_server(info)
+                    announce(info)
+
+                try:
+                    if await listen(app, listener, on_listening=listening) and isinstance(engine, EndsAgents):
+                        log.info("ending all agents, as asked")
+                        await engine.stop_agents()
+                finally:
+                    home.remove_server(info.pid)
+
+
+def _open_engine(
+    home: Home, config: Config, restart: Restart | None
+) -> AbstractAsyncContextManager[EnginePort]:
+    from holdfast.engine.launch import open_engine
+
+    return open_engine(home, config, restart=restart)
+
+
+def _refuse_what_is_not_built(config: Config) -> None:
+    for key, value in (("database", config.server.database), ("bus", config.server.bus)):
+        if value:
+            raise HoldfastError(
+                "unsupported",
+                f"cannot use server.{key}: because this version keeps everything in the home; leave it out",
+            )
+
+
+# The home
+
+
+@contextlib.contextmanager
+def take_home(home: Home, config: Config, *, restarted: bool) -> Iterator[HomeLock]:
+    """The lock on the home. A server that its runner restarted in the background gives way to one by hand."""
+    try:
+        lock = home.lock()
+    except HomeHeld as held:
+        if restarted or held.holder is None or not held.holder.restarted:
+            raise
+        log.info("taking over from pid %d, which was restarted in the background", held.holder.pid)
+        lock = _take_over(home, held.holder, config.bounds.server_stop_s)
+    with lock:
+        yield lock
+
+
+def _take_over(home: Home, holder: ServerInfo, within_s: float) -> HomeLock:
+    pid = home.holder_pid() or holder.pid
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return home.lock()
+        except HomeHeld:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def restart_spec(home: Home, config: Config, options: Options, port: int) -> Restart:
+    """How the runner starts this server again: as it is now, at the same port, and known as restarted."""
+    argv = [sys.executable, "-m", "holdfast", "serve", "--home", str(home.path), "--restarted"]
+    if options.host:
+        argv += ["--host", options.host]
+    if _port_is_given(config, options):
+        argv += ["--port", str(port)]
+    else:
+        argv += ["--prefer-port", str(port)]
+    env = restart_environment(os.environ, config)
+    return Restart(argv=argv, env=env, cwd=str(home.path), pid=os.getpid())
+
+
+# The socket
+
+
+def _port_is_given(config: Config, options: Options) -> bool:
+    wanted = options.port if options.port is not None else config.server.port
+    return wanted != 0 and (options.port is not None or config.is_set("server.port"))
+
+
+def bind(config: Config, options: Options) -> socket.socket:
+    """A bound socket by the port rule: a given port or none; the default port, or else any free one."""
+    host = options.host or config.server.host
+    given = _port_is_given(config, options)
+    port = options.port if options.port is not None else config.server.port
+    wanted = [port] if given or port == 0 else [options.prefer_port or port, 0]
+    for number, candidate in enumerate(wanted):
+        try:
+            return _bound(host, candidate)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and number + 1 < len(wanted):
+                continue
+            hint = "end who listens there, or choose another port" if given else "check server.host"
+            raise CannotListen(
+                f"cannot listen on {host}:{candidate}: because {(error.strerror or str(error)).lower()}; {hint}"
+            ) from error
+    raise AssertionError("there is at least one candidate")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    name = host.strip("[]")
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # a port in its after-life may be had again at once; one that somebody listens on may not
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(1024)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _reachable(host: str) -> str:
+    if host in WILDCARDS:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+# HTTP
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with our own signals: its way of raising them again would skip our clean end."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self._on_listening()
+
+
+async def listen(
+    app: Application, listener: socket.socket, *, on_listening: Callable[[], Awaitable[None]]
+) -> bool:
+    """Serves the application on the socket until a signal; open streams end within `http_drain_s`.
+
+    True: it was SIGUSR1, by which the agents shall end too.
+    """
+    with_agents = False
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=app.bounds.http_idle_s,
+            timeout_graceful_shutdown=max(1, round(app.bounds.http_drain_s)),
+        ),
+        on_listening,
+    )
+
+    def stop(number: int) -> None:
+        nonlocal with_agents
+        with_agents = with_agents or number == signal.SIGUSR1
+        app.stopping.set()
+        if server.should_exit:
+            server.force_exit = True
+        server.should_exit = True
+
+    with _signals(stop):
+        await server.serve([listener])
+    return with_agents
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[int], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    for number in numbers:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

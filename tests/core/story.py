@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pytest
+
 from holdfast.core import commands as c
 from holdfast.core import effects as fx
 from holdfast.core import events as e
@@ -42,7 +44,7 @@ class Expected:
         return f"{self.kind}({', '.join(f'{k}={v!r}' for k, v in self.fields.items())})"
 
 
-def event(kind: str, **fields: Any) -> Expected:
+def event(kind: str, /, **fields: Any) -> Expected:
     return Expected(kind, fields)
 
 
@@ -94,13 +96,10 @@ class Given:
 
     def refuses(self, command: c.Command, code: str, words: str = "") -> Given:
         """The command is refused with the code and the words, and can be tried again."""
-        try:
+        with pytest.raises(Rejected) as refusal:
             self._story.tell(command)
-        except Rejected as refusal:
-            assert refusal.code == code, refusal.detail
-            assert words in refusal.detail, refusal.detail
-        else:
-            raise AssertionError(f"{command} was not refused")
+        assert refusal.value.code == code, refusal.value.detail
+        assert words in refusal.value.detail, refusal.value.detail
         return self
 
     def deadlines(self, last_frame_at: float = 0.0) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Runs: queued, started, carried to an end; what holds the queue; what the agent begins by itself."""
 
+from typing import Literal
+
 from holdfast.core import commands as c
 from holdfast.core import effects as fx
 from holdfast.core import reports as r
@@ -57,8 +59,9 @@ def test_the_prompt_goes_out_when_the_session_is_ready() -> None:
 def test_steering_and_other_agents_are_refused_in_words() -> None:
     thread = given(w.create("go"))
     command = w.send()
-    for delivery in ("steer", "restart"):
-        thread.refuses(c.SendMessage("x", delivery=delivery), "unsupported", "use auto or queue")  # type: ignore[arg-type]
+    deliveries: tuple[c.Delivery, ...] = ("steer", "restart")
+    for delivery in deliveries:
+        thread.refuses(c.SendMessage("x", delivery=delivery), "unsupported", "use auto or queue")
     thread.refuses(c.SendMessage("x", agent="beta"), "unsupported", "open a thread with that agent")
     thread.when(c.SendMessage("x", agent="alpha", delivery="queue"), command).then("run.queued", "run.queued")
 
@@ -242,7 +245,7 @@ def test_the_opening_session_serves_the_next_run() -> None:
 
 
 def test_stopping_asks_the_agent_to_end() -> None:
-    stages = ([], [w.taken(1)], [w.taken(1), w.written(1)], w.working())
+    stages: tuple[Told, ...] = ([], [w.taken(1)], [w.taken(1), w.written(1)], w.working())
     for before in stages:
         thread = given(w.create("one"), w.opened(), before).when(w.stop(1))
         thread.then("run.stopping").asks_for(fx.SendInterrupt(w.run_id(1), 1, 1))
@@ -251,9 +254,10 @@ def test_stopping_asks_the_agent_to_end() -> None:
 
 
 def test_a_stopped_turn_that_ends_is_interrupted_and_not_failed() -> None:
-    for status in ("failed", "interrupted"):
+    statuses: tuple[Literal["failed", "interrupted"], ...] = ("failed", "interrupted")
+    for status in statuses:
         given(w.create("one"), w.send("two"), w.opened(), w.working(), w.stop(1)).when(
-            w.turn_ended("t1", status)  # type: ignore[arg-type]
+            w.turn_ended("t1", status)
         ).then(event("run.ended", status="interrupted", failure=None, forced=False), "run.starting")
 
 

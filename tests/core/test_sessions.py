@@ -5,7 +5,7 @@ from holdfast.core import effects as fx
 from holdfast.core import reports as r
 from holdfast.core.policies import Limits
 from tests.core import words as w
-from tests.core.story import Given, event, given
+from tests.core.story import Given, Told, event, given
 
 NATIVE_LOST = "native-1 is not there"
 
@@ -75,13 +75,15 @@ def test_a_late_launch_failure_does_not_touch_a_session_that_runs() -> None:
 
 
 def test_an_agent_that_does_not_answer_its_handshake_is_ended() -> None:
-    for before in ([], [w.launched()]):
-        thread = given(w.create("go"), before)
+    before: tuple[Told, ...] = ([], [w.launched()])
+    for told in before:
+        thread = given(w.create("go"), told)
         assert thread.deadlines() == {"handshake": 120.0}
-        thread.when(120.0, c.TimeUp("handshake", generation=1)).then(
+        failed = thread.when(120.0, c.TimeUp("handshake", generation=1)).then(
             event("session.closing", reason="stalled"), event("run.ended", status="failed")
-        ).asks_for(fx.StopSession(w.session_id(1), 1, gentle=False))
-        assert thread.only("run.ended").failure.class_ == "start_failed"
+        )
+        failed.asks_for(fx.StopSession(w.session_id(1), 1, gentle=False))
+        assert failed.only("run.ended").failure.class_ == "start_failed"
         assert thread.deadlines() == {}
 
 

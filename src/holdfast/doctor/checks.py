@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from holdfast import __version__
+from holdfast.client.probe import version_at
 from holdfast.config import Config, find_program, load
 from holdfast.errors import HoldfastError
 from holdfast.home import Home
@@ -148,7 +149,7 @@ def check_server(home: Home) -> Check:
             "it holds the home and does not say where it listens",
             "try again in a moment",
         )
-    running = _version_at(info.url)
+    running = version_at(info.url)
     if not running:
         return Check(
             "server",
@@ -164,22 +165,6 @@ def check_server(home: Home) -> Check:
             "holdfast serve --stop, then go on",
         )
     return Check("server", "ok", f"{info.url} (pid {info.pid})")
-
-
-def _version_at(url: str) -> str:
-    """What the server there says of itself, "" if it does not answer."""
-    import asyncio
-
-    from holdfast.client import Client
-
-    async def ask() -> str:
-        async with Client(url, "", retry_s=0.0) as client:
-            return str((await client.health())["version"])
-
-    try:
-        return asyncio.run(ask())
-    except (HoldfastError, KeyError):
-        return ""
 
 
 def check_runner(home: Home) -> Check:

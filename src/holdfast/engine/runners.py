@@ -70,7 +70,7 @@ async def _join_or_start(home: RunnerHome, hello: Hello, journal_days: float) ->
                 pass  # nobody listens there, not yet, or no more
             if starting < 0:
                 starting = home.try_starting()
-            elif clock() >= start_again_at and not home.is_held():
+            if starting >= 0 and clock() >= start_again_at and not home.is_held():
                 await asyncio.to_thread(_start, home, journal_days)
                 start_again_at = clock() + START_AGAIN_S
             await asyncio.sleep(TRY_EVERY_S)

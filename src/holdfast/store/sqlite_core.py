@@ -127,13 +127,13 @@ class SqliteCore:
         return outcomes
 
     def _quick(self, commit: Commit) -> Outcome:
+        version = -1
         try:
             version = advance(self.db, commit)
-        except StoreConflict as conflict:
-            return conflict
-        try:
             return append(self.db, commit, version)
         except Exception as error:
+            if isinstance(error, StoreConflict) and version < 0:
+                return error
             if self._is_fatal(error):
                 raise
             raise _Spoiled from error

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from holdfast.client.probe import version_at
 from holdfast.errors import HoldfastError
 from holdfast.home import Home, ServerInfo
 from holdfast.settings import BOUNDS
@@ -56,23 +57,7 @@ def running(home: Home) -> ServerInfo | None:
     if not home.is_held():
         return None
     info = home.server()
-    return info if info is not None and answers(info.url) else None
-
-
-def answers(url: str) -> bool:
-    """Whether a server answers at the address; within a second or two."""
-    import http.client
-    from urllib.parse import urlsplit
-
-    place = urlsplit(url)
-    link = http.client.HTTPConnection(place.hostname or "", place.port, timeout=2.0)
-    try:
-        link.request("GET", "/api/v1/health")
-        return link.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        link.close()
+    return info if info is not None and version_at(info.url) else None
 
 
 def start_in_background(home: Home, *, say: Say, options: list[str] | None = None) -> ServerInfo:

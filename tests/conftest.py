@@ -29,5 +29,6 @@ def nobodys_home() -> Iterator[Path]:
         del os.environ[name]
     home = Path(tempfile.mkdtemp(prefix="hf-"))
     os.environ["HOLDFAST_HOME"] = str(home)
+    os.environ["HOLDFAST_LOCKS"] = str(home / "locks")
     yield home
     shutil.rmtree(home, ignore_errors=True)

@@ -1,7 +1,8 @@
 """The real Claude Code over pipes, through its translator: how it is started, and the scenarios that are recorded.
 
-The scenarios are driven by tests of the real program and by `python -m tests.agents.claude_session`, which makes the
-transcripts in tests/transcripts/claude anew (HOLDFAST_TEST_CLAUDE names the program; see tests/real/claude_program.py).
+The scenarios are driven by tests of the real program and by `python -m tests.agents.claude_session [NAME ...]`, which
+makes the transcripts in tests/transcripts/claude anew (the program is that of tests/real/claude_program.py), and what
+the translator says to them. `... reports [NAME ...]` makes only the latter.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from holdfast.core.reports import (
     ItemText,
     NoticeGiven,
     PromptSeen,
+    Report,
     RequestOpened,
     SessionReady,
     TurnEnded,
@@ -357,6 +359,34 @@ async def record(name: str) -> None:
         print(f"{name}: {len(agent.records)} records, {len(data)} bytes", file=sys.stderr)
 
 
+def read(name: str) -> Transcript:
+    return transcripts.decode((FOLDER / f"{name}.jsonl").read_bytes())
+
+
+def shown(reports: list[Report]) -> str:
+    """Reports as they are kept beside a transcript: one a line, without what is at its default."""
+    lines = []
+    for report in reports:
+        value = {"type": report.__struct_config__.tag} | {
+            field.encode_name: msgspec.to_builtins(getattr(report, field.name))
+            for field in msgspec.structs.fields(report)
+            if getattr(report, field.name) != field.default
+            and (field.default_factory is msgspec.NODEFAULT or getattr(report, field.name))
+        }
+        lines.append(json.dumps(value, ensure_ascii=False))
+    return "\n".join(lines) + "\n"
+
+
+def keep_reports(name: str) -> None:
+    """Writes down what the translator makes of a transcript today: look at the difference before you commit it."""
+    (FOLDER / f"{name}.reports.jsonl").write_text(
+        shown(transcripts.replay(read(name), KIND)), encoding="utf-8"
+    )
+
+
 if __name__ == "__main__":
-    for each in sys.argv[1:] or SCENARIOS:
-        asyncio.run(record(each))
+    chosen = [each for each in sys.argv[1:] if each != "reports"] or list(SCENARIOS)
+    for each in chosen:
+        if "reports" not in sys.argv[1:]:
+            asyncio.run(record(each))
+        keep_reports(each)

@@ -246,7 +246,7 @@ def test_a_limit_is_told_in_percent_with_its_reset(utilization: float | None, pe
     """P62."""
     info = {"status": "allowed_warning", "resetsAt": 1795262400, "rateLimitType": "five_hour"}
     if utilization is not None:
-        info["utilization"] = utilization  # type: ignore[assignment]
+        info["utilization"] = utilization
     (said,) = Session().out({"type": "rate_limit_event", "rate_limit_info": info})
     assert isinstance(said, NoticeGiven)
     assert said.text == f"The five hour limit is used to {percent} %; it resets at 2026-11-21T12:00:00Z."

@@ -31,7 +31,7 @@ def test_a_stage_is_noted_once_and_never_taken_back() -> None:
 
 
 def test_other_writes_say_nothing_about_the_prompt() -> None:
-    reports = [
+    reports: list[r.Report] = [
         r.WriteTaken("handshake:1"),
         r.WriteDone("handshake:1"),
         r.WriteDone("interrupt:1"),

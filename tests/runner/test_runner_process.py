@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -354,6 +355,16 @@ async def test_with_nothing_to_hold_it_leaves(tmp_path: Path) -> None:
         await link.aclose()
 
         assert await process.gone() == 0
+
+
+async def test_when_its_home_is_removed_it_leaves_with_its_agents(tmp_path: Path) -> None:
+    with runner(tmp_path / "home", "--idle-s", "0.2") as process:
+        link = await process.link()
+        opened = await link.open("s", program("echo"))
+        shutil.rmtree(process.home.home)
+
+        assert await process.gone() == 0
+        assert not alive(int(str(opened["pid"])))
 
 
 async def test_orphans_that_fall_to_the_runner_are_reaped(process: RunnerProcess) -> None:

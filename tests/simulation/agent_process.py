@@ -27,6 +27,7 @@ class Histories:
 
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = {}
+        self._lost: list[dict[str, list[str]]] = []
 
     def read(self, native: str) -> list[str] | None:
         return list(self.lines[native]) if native in self.lines else None
@@ -34,9 +35,16 @@ class Histories:
     def at(self, path: str) -> list[str] | None:
         return self.read(path.removeprefix(FOLDER + "/").removesuffix(".jsonl"))
 
+    def lose(self) -> None:
+        """As if somebody had removed the files. What was noted is still known to the laws."""
+        self._lost += [self.lines]
+        self.lines = {}
+
     def notes(self, key: str) -> list[dict[str, str]]:
         """Every line that has that key, of all conversations."""
-        found = [json.loads(line) for lines in self.lines.values() for line in lines]
+        found = [
+            json.loads(line) for all_lines in (*self._lost, self.lines) for lines in all_lines.values() for line in lines
+        ]
         return [note for note in found if key in note]
 
 

@@ -7,12 +7,14 @@ refuses, its links are silent.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar, cast
 
 from holdfast import faults
-from holdfast.agents.catalog import KINDS
+from holdfast.agents.port import Step, TranslatorContext
+from holdfast.agents.scripted import Scripted, ScriptedTranslator
 from holdfast.config import AgentConfig, Config
 from holdfast.core.policies import Limits
 from holdfast.engine.engine import Engine
@@ -25,6 +27,7 @@ from holdfast.settings import Limits as ConfigLimits
 from holdfast.settings import Server as ServerConfig
 from holdfast.store.port import Commit, Committed, EventStore
 from holdfast.store.sqlite import SqliteStore
+from holdfast.wire.link import Record
 
 from tests.simulation.agent_process import FOLDER
 from tests.simulation.host import Host, Runners
@@ -46,6 +49,38 @@ CONFIG = Config(
     },
     {},
 )
+
+
+class UnsteadyTranslator(ScriptedTranslator):
+    """Raises where no translator may."""
+
+    kind: UnsteadyKind
+
+    def receive(self, record: Record, now: float) -> Step:
+        if record.kind == "out" and self.kind.strikes():
+            raise RuntimeError("the translator has a fault")
+        return super().receive(record, now)
+
+
+class UnsteadyKind(Scripted):
+    """The scripted kind, whose translators raise with the chance `raises`."""
+
+    def __init__(self, rng: Random, counts: Counter[str]) -> None:
+        self.raises = 0.0
+        self._rng = rng
+        self._counts = counts
+
+    def strikes(self) -> bool:
+        struck = bool(self.raises) and self._rng.random() < self.raises
+        if struck:
+            self._counts["translator raised"] += 1
+        return struck
+
+    def translator(self, context: TranslatorContext, state: bytes | None) -> UnsteadyTranslator:
+        steady = super().translator(context, state)
+        unsteady = UnsteadyTranslator(context, steady.state)
+        unsteady.kind = self
+        return unsteady
 
 
 class ServerGone(Exception):
@@ -105,7 +140,8 @@ class Server:
     """One life. `run` ends when the server dies or is stopped."""
 
     def __init__(
-        self, number: int, store: SqliteStore, host: Host, clock: Clock, limits: Limits, rng: Random, window: int
+        self, number: int, store: SqliteStore, host: Host, clock: Clock, limits: Limits, rng: Random, window: int,
+        kind: UnsteadyKind,
     ) -> None:
         self.alive = True
         self.engine: Engine | None = None
@@ -116,13 +152,14 @@ class Server:
         self._limits = limits
         self._rng = rng
         self._window = window
+        self._kinds = {kind.name: kind}
         self._over = asyncio.Event()
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         try:
             async with Tasks() as tasks:
-                agents = ConfiguredAgents(CONFIG, KINDS, {}, self.runners)
+                agents = ConfiguredAgents(CONFIG, self._kinds, {}, self.runners)
                 house = House(
                     store=cast("EventStore", Gate(self._store, self, self._rng)),
                     runners=self.runners,
@@ -132,7 +169,7 @@ class Server:
                     tasks=tasks,
                     limits=self._limits,
                     bounds=Bounds(page=20),
-                    kinds=KINDS,
+                    kinds=self._kinds,
                 )
                 workers = Workers(house)
                 self.engine = Engine(house, agents, workers, self.found, entropy=self._rng.getrandbits)

@@ -1,4 +1,4 @@
-"""Is there a server, and which? One question over the standard library, before anything heavy is imported."""
+"""Is there a server at an address, and which version? One question over the standard library, without a loop."""
 
 from __future__ import annotations
 

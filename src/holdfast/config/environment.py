@@ -17,6 +17,8 @@ ALLOWED = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO",
 )  # fmt: skip
 OURS = "HOLDFAST_"
+#: what the runner puts into the environment of everything that a session starts; who carries it ends with the session
+SESSION_MARK = "HOLDFAST_SESSION_MARK"
 
 
 def agent_environment(
@@ -52,7 +54,8 @@ def restart_environment(server_env: Mapping[str, str], config: Config) -> dict[s
     return {
         name: value
         for name, value in server_env.items()
-        if name in names or _matches(name, (*ALLOWED, "HOLDFAST_*", "PYTHON*", "VIRTUAL_ENV"))
+        if name != SESSION_MARK
+        and (name in names or _matches(name, (*ALLOWED, "HOLDFAST_*", "PYTHON*", "VIRTUAL_ENV")))
     }
 
 

@@ -17,6 +17,9 @@ BUDGET_CHARS: Final = 60_000
 ENTRY_CHARS: Final = 4_000
 """What an older exchange's text is cut to."""
 
+NEWEST_CHARS: Final = 22_000
+"""What prompt and text of the newest exchange are each cut to if it is beyond the budget; its tools still fit beside."""
+
 
 class Exchange(msgspec.Struct, frozen=True):
     """One earlier run. `tools`: one line each about what it did."""
@@ -34,7 +37,9 @@ def portable(exchanges: Sequence[Exchange], prompt: str) -> str:
     parts: list[str] = []
     left = BUDGET_CHARS
     for number, exchange in reversed(list(enumerate(exchanges, 1))):
-        part = _exchange(number, exchange, left if not parts else ENTRY_CHARS)
+        part = _exchange(number, exchange, ENTRY_CHARS if parts else left)
+        if not parts and len(part) > left:
+            part = _exchange(number, exchange, NEWEST_CHARS)
         if len(part) > left:
             parts.append(f"(exchanges 1 to {number} are left out)")
             break

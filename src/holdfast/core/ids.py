@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 
-_KEY = re.compile(r"^[0-9a-z]{16,32}$")
-_THREAD = re.compile(r"^th_([0-9a-z]{16,32})$")
-_INNER = re.compile(r"^(run|item|req|ses)_([0-9a-z]{16,32})_([1-9][0-9]{0,11})$")
+_KEY = re.compile(r"^[0-9a-z]{16,32}\Z")
+_THREAD = re.compile(r"^th_([0-9a-z]{16,32})\Z")
+_INNER = re.compile(r"^(run|item|req|ses)_([0-9a-z]{16,32})_([1-9][0-9]{0,11})\Z")
 
 
 def thread_id(key: str) -> str:

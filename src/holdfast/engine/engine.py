@@ -13,21 +13,22 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from holdfast.core import commands as c
+from holdfast.core import events as e
+from holdfast.core.deciding import Decided
 from holdfast.core.ids import kind_of, thread_id, thread_of
 from holdfast.core.reports import Decision
 from holdfast.engine.agents import ConfiguredAgents
-from holdfast.engine.feed import follow
+from holdfast.engine.feed import Channel, follow
 from holdfast.engine.house import House
 from holdfast.engine.port import Caller, FeedEvent
 from holdfast.engine.receipts import Receipts
 from holdfast.engine.recovery import Found
 from holdfast.engine.transcripts import transcript_lines
-from holdfast.engine.worker import QUEUED_RUN
 from holdfast.engine.workers import Workers
 from holdfast.errors import HoldfastError, Rejected, Unavailable
 from holdfast.store.port import Receipt, StoreConflict, StoreFull
@@ -40,6 +41,14 @@ MODES = ("ask", "edits", "auto", "full")
 OWNERS_MAX = 10_000
 """Threads whose owner is remembered: some hundred bytes each."""
 KEY_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Result(msgspec.Struct, frozen=True):
+    """Which object answers a command; `around`: fields that it is put beside, under its kind's name."""
+
+    kind: Literal["thread", "run", "request", "thread_and_run"]
+    id: str
+    around: dict[str, Any] | None = None
 
 
 class Engine:
@@ -67,64 +76,71 @@ class Engine:
     # Commands
 
     async def create_thread(self, caller: Caller, key: str, body: api.NewThread) -> bytes:
-        agent = self._agents.usable(body.agent)
-        mode = _mode(body.mode or agent.mode)
         identity = thread_id(_fresh_key(self._house.clock.now(), self._entropy))
-        message = None
-        if body.message is not None:
-            message = c.SendMessage(body.message.text, _delivery(body.message.delivery), command_id=key)
-            _no_images(body.message)
-        command = c.CreateThread(
-            thread_id=identity,
-            owner=caller.owner,
-            cwd=_folder(body.cwd),
-            agent=body.agent,
-            kind=agent.kind,
-            mode=mode,
-            title=body.title,
-            project=body.project,
-            add_dirs=[_folder(d) for d in body.add_dirs],
-            model=body.model or agent.model,
-            effort=body.effort,
-            plan=body.plan,
-            message=message,
-        )
-        result = ("thread_and_run", f"run_{identity[3:]}_1") if message else ("thread", identity)
+
+        def command() -> c.Command:
+            agent = self._agents.usable(body.agent)
+            return c.CreateThread(
+                thread_id=identity,
+                owner=caller.owner,
+                cwd=_folder(body.cwd),
+                agent=body.agent,
+                kind=agent.kind,
+                mode=_mode(body.mode or agent.mode),
+                title=body.title,
+                project=body.project,
+                add_dirs=[_folder(d) for d in body.add_dirs],
+                model=body.model or agent.model,
+                effort=body.effort,
+                plan=body.plan,
+                message=_message(body.message, key) if body.message else None,
+            )
+
+        def result(decided: Decided) -> Result:
+            if body.message:
+                return Result("thread_and_run", _queued(decided))
+            return Result("thread", identity)
+
         return await self._command(caller, key, _hash("threads", body), identity, command, result)
 
     async def send_message(self, caller: Caller, key: str, thread_id: str, body: api.NewMessage) -> bytes:
         await self._owned(caller, thread_id)
-        _no_images(body)
-        command = c.SendMessage(body.text, _delivery(body.delivery), body.agent, command_id=key)
-        return await self._command(
-            caller, key, _hash(thread_id, body), thread_id, command, ("run", QUEUED_RUN)
-        )
+
+        def command() -> c.Command:
+            return _message(body, key)
+
+        def result(decided: Decided) -> Result:
+            return Result("run", _queued(decided))
+
+        return await self._command(caller, key, _hash(thread_id, body), thread_id, command, result)
 
     async def stop_run(self, caller: Caller, key: str, run_id: str) -> bytes:
         thread = await self._owned(caller, run_id, "run")
         command = c.StopRun(run_id, f"person:{caller.owner}")
-        return await self._command(
-            caller, key, _hash("stop", run_id), thread, command, ("run", run_id), vital=True
-        )
+        answer = Result("run", run_id)
+        return await self._plain(caller, key, _hash("stop", run_id), thread, command, answer)
 
     async def stop_thread(self, caller: Caller, key: str, thread_id: str) -> bytes:
         await self._owned(caller, thread_id)
-        worker = self._workers.get(thread_id)
-        await worker.start()
-        stopped, cancelled = worker.state.active or None, list(worker.state.queue)
         command = c.StopThread(f"person:{caller.owner}")
-        answer = await self._command(
-            caller, key, _hash("stop", thread_id), thread_id, command, ("thread", thread_id), vital=True
+
+        def result(decided: Decided) -> Result:
+            ended = [x for x in decided.events if isinstance(x, e.RunEnded)]
+            stopped = [x.run_id for x in decided.events if isinstance(x, e.RunStopping)]
+            stopped += [x.run_id for x in ended if x.status != "cancelled" and x.run_id not in stopped]
+            cancelled = [x.run_id for x in ended if x.status == "cancelled"]
+            around = {"stopped": stopped[0] if stopped else None, "cancelled": cancelled}
+            return Result("thread", thread_id, around)
+
+        return await self._command(
+            caller, key, _hash("stop", thread_id), thread_id, lambda: command, result, vital=True
         )
-        values = {"stopped": stopped, "cancelled": cancelled, "thread": msgspec.Raw(answer)}
-        return msgspec.json.encode(values)
 
     async def release_queue(self, caller: Caller, key: str, thread_id: str) -> bytes:
         await self._owned(caller, thread_id)
         command = c.ReleaseQueue(f"person:{caller.owner}")
-        return await self._command(
-            caller, key, _hash("release", thread_id), thread_id, command, ("thread", thread_id)
-        )
+        answer = Result("thread", thread_id)
+        return await self._plain(caller, key, _hash("release", thread_id), thread_id, command, answer)
 
     async def answer(self, caller: Caller, key: str, request_id: str, body: api.NewAnswer) -> bytes:
         thread = await self._owned(caller, request_id, "request")
@@ -142,8 +158,15 @@ class Engine:
             body.message,
             answers,
         )
+        answer = Result("request", request_id)
+        return await self._plain(caller, key, _hash(request_id, body), thread, command, answer)
+
+    async def _plain(
+        self, caller: Caller, key: str, content: str, thread: str, command: c.Command, answer: Result
+    ) -> bytes:
+        """A stop, a release or an answer: written even where the disk is full."""
         return await self._command(
-            caller, key, _hash(request_id, body), thread, command, ("request", request_id), vital=True
+            caller, key, content, thread, lambda: command, lambda _: answer, vital=True
         )
 
     async def _command(
@@ -152,8 +175,8 @@ class Engine:
         key: str,
         content: str,
         thread: str,
-        command: c.Command,
-        result: tuple[str, str],
+        command: Callable[[], c.Command],
+        result: Callable[[Decided], Result],
         *,
         vital: bool = False,
     ) -> bytes:
@@ -166,10 +189,17 @@ class Engine:
             known = await self._receipts.answer(caller.owner, key, content)
             if known is not None:
                 return known
-            receipt = Receipt(caller.owner, key, content, result=result[0], result_id=result[1])  # type: ignore[arg-type]
+            receipt = Receipt(caller.owner, key, content)
+
+            def complete(decided: Decided) -> Receipt:
+                chosen = result(decided)
+                return msgspec.structs.replace(
+                    receipt, result=chosen.kind, result_id=chosen.id, around=chosen.around
+                )
+
             worker = self._workers.get(thread)
             try:
-                committed = await worker.execute(command, receipt=receipt, correlation=key, vital=vital)
+                committed = await worker.execute(command(), receipt=complete, correlation=key, vital=vital)
             except Rejected as refusal:
                 await self._refused(worker, receipt, refusal)
                 raise
@@ -188,9 +218,7 @@ class Engine:
         """Remember a deterministic refusal; if that cannot be stored, the command id stays usable."""
         if not worker.state.id:
             return
-        stored = msgspec.structs.replace(
-            receipt, code=refusal.code, detail=refusal.detail, result="", result_id=""
-        )
+        stored = msgspec.structs.replace(receipt, code=refusal.code, detail=refusal.detail)
         try:
             await worker.refuse(stored)
         except HoldfastError as error:
@@ -235,9 +263,7 @@ class Engine:
                     run = await self._run(run_id)
                     if wait <= 0 or run.status in ENDED or run.requests or channel.closed:
                         return run
-                    await channel.wait()
-                    channel.take()
-                    channel.lagging = False
+                    await _something_new(channel)
         return await self._run(run_id)
 
     async def _run(self, run_id: str) -> api.RunObject:
@@ -261,7 +287,7 @@ class Engine:
         try:
             yield stream
         finally:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
 
     async def agents(self, caller: Caller) -> list[api.AgentObject]:
         return self._agents.shown()
@@ -329,6 +355,16 @@ class Engine:
         self._house.feed.close()
 
 
+async def _something_new(channel: Channel) -> None:
+    """Until an event was committed; pieces of text alone change no run."""
+    while True:
+        await channel.wait()
+        lagged, channel.lagging = channel.lagging, False
+        taken = channel.take()
+        if lagged or channel.closed or any(publication.events for publication in taken):
+            return
+
+
 def _unknown(kind: str, identity: str) -> Rejected:
     return Rejected(
         f"unknown_{kind}", f"cannot find {kind} {identity}: because there is none of that id for you"
@@ -352,11 +388,17 @@ def _delivery(delivery: str) -> Any:
     return delivery
 
 
-def _no_images(body: api.NewMessage) -> None:
+def _queued(decided: Decided) -> str:
+    """The run that the command itself queued."""
+    return next(event.run_id for event in decided.events if isinstance(event, e.RunQueued))
+
+
+def _message(body: api.NewMessage, key: str) -> c.SendMessage:
     if body.images:
         raise Rejected(
             "unsupported", "cannot take images: because they are not built yet; name the file in the text"
         )
+    return c.SendMessage(body.text, _delivery(body.delivery), body.agent, command_id=key)
 
 
 def _folder(path: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -107,7 +107,7 @@ class Feed:
 
 async def follow(
     feed: Feed, store: EventStore, thread_id: str, *, after: int | None, page: int
-) -> AsyncIterator[FeedEvent]:
+) -> AsyncGenerator[FeedEvent, None]:
     """The stream of one reader, as `EnginePort.follow` describes it. The channel is opened first, so that nothing
     that is committed while the log is read can be missed."""
     with feed.channel(thread_id) as channel:

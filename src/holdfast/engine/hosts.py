@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from holdfast.engine.link import Link, LinkClosed, LinkRefused
 from holdfast.engine.runners import RunnerUnavailable, ensure_runner
 from holdfast.errors import Unavailable
-from holdfast.runner.journal import read_records
+from holdfast.runner.journal import JournalDamagedError, read_records
 from holdfast.wire.link import OLDEST, VERSION, Hello, Record, Restart
 
 log = logging.getLogger("holdfast.engine")
@@ -53,8 +53,11 @@ class SocketRunners:
         """The link if there is a live one; starts nothing."""
         return self._link if self._link is not None and not self._link.closed.is_set() else None
 
-    def lost_records(self, session: str, after: int) -> Iterable[Record]:
-        return read_records(self._journals, session, after)
+    def lost_records(self, session: str, after: int) -> Iterator[Record]:
+        try:
+            yield from read_records(self._journals, session, after)
+        except JournalDamagedError as error:
+            log.error("cannot read all of the journal of %s: because %s", session, error)
 
     async def close(self) -> None:
         """Say goodbye: the runner and its agents go on."""

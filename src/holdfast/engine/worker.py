@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -45,9 +45,6 @@ COMMITTED = faults.declare(
 )
 PUBLISHED = faults.declare("engine.commit.published", "readers have been told; frames and effects come next")
 
-QUEUED_RUN = "@queued"
-"""As a receipt's result id: the run that the command itself queues."""
-
 
 class ThreadWorker:
     """One thread's writer. Make it, then `start` it once before anything else."""
@@ -74,25 +71,25 @@ class ThreadWorker:
         self,
         command: Command,
         *,
-        receipt: store.Receipt | None = None,
+        receipt: Callable[[Decided], store.Receipt] | None = None,
         correlation: str = "",
         vital: bool = False,
         done: Sequence[str] = (),
     ) -> store.Committed:
-        """Decide and commit. `done`: effects that end with it. Raises Rejected, Unavailable."""
+        """Decide and commit. `receipt`: made from what was decided. `done`: effects that end with it.
+
+        Raises Rejected, Unavailable, StoreConflict, StoreFull: then nothing has happened.
+        """
         async with self._lock:
             await self._load()
             decided = decide(self.state, command, self._context())
             if not decided.events and receipt is None and not done:
                 return store.Committed(self.state.version)
-            if receipt is not None and receipt.result_id == QUEUED_RUN:
-                queued = next(x.run_id for x in decided.events if isinstance(x, e.RunQueued))
-                receipt = msgspec.structs.replace(receipt, result_id=queued)
             return await self._commit(
                 decided,
                 causation=str(command.__struct_config__.tag),
                 correlation=correlation,
-                receipt=receipt,
+                receipt=receipt(decided) if receipt else None,
                 effects_done=done,
                 vital=vital,
             )

@@ -99,7 +99,7 @@ async def run(home: RunnerHome, journal_days: float, idle_s: float) -> None:
         home.publish(RunnerInfo(runner_id, os.getpid(), __version__, time.time()))
         log.info("runner %s of %s is ready", runner_id, home.home)
         try:
-            await until_over(core, journals, journal_days, idle_s)
+            await until_over(core, home, journals, journal_days, idle_s)
         finally:
             server.close()
             home.withdraw()
@@ -108,8 +108,10 @@ async def run(home: RunnerHome, journal_days: float, idle_s: float) -> None:
     log.info("runner %s leaves", runner_id)
 
 
-async def until_over(core: RunnerCore, journals: FileJournals, journal_days: float, idle_s: float) -> None:
-    """Returns when the runner was told to leave, or has had nothing to hold for long enough."""
+async def until_over(
+    core: RunnerCore, home: RunnerHome, journals: FileJournals, journal_days: float, idle_s: float
+) -> None:
+    """Returns when the runner was told to leave, its home is gone, or it had nothing to hold for long enough."""
     clock = asyncio.get_running_loop().time
     idle_since = clock()
     prune_at = clock()
@@ -123,6 +125,10 @@ async def until_over(core: RunnerCore, journals: FileJournals, journal_days: flo
             return
         except TimeoutError:
             pass
+        if not home.exists():
+            log.warning("%s was removed: nobody can find this runner any more", home.folder)
+            await core.end_sessions(TERMINATED)
+            return
         if not core.idle:
             idle_since = clock()
         elif clock() - idle_since >= idle_s:

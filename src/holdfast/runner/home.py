@@ -90,6 +90,9 @@ class RunnerHome:
         finally:
             os.close(fd)
 
+    def exists(self) -> bool:
+        return self._lock_path.exists()
+
     def new_socket(self) -> Path:
         """Where this runner shall listen; only with the lock. What an earlier runner left there is removed."""
         self._remove_socket()

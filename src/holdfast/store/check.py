@@ -59,7 +59,7 @@ def _rebuild(db: apsw.Connection, scratch: apsw.Connection) -> Iterator[str]:
         "SELECT position, stream, at, data FROM events WHERE stream LIKE 'thread:%' ORDER BY position"
     )
     for position, stream, at, data in rows:
-        where = views.At(stream.removeprefix("thread:"), position, at)
+        where = views.At(stream.removeprefix("thread:"), at, position)
         last[where.thread_id] = where
         try:
             for sql, values in views.statements(e.decode(data), where):
@@ -67,7 +67,7 @@ def _rebuild(db: apsw.Connection, scratch: apsw.Connection) -> Iterator[str]:
         except (apsw.Error, msgspec.MsgspecError) as error:
             yield f"event {position} of {stream} cannot be applied: {error}"
     for where in last.values():
-        scratch.execute(*views.settle(where))
+        scratch.execute(views.SETTLE, where)
     scratch.execute("COMMIT")
 
 

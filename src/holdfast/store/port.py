@@ -9,7 +9,7 @@ every implementation passes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -33,7 +33,8 @@ class StoreBroken(HoldfastError):
 class Receipt(msgspec.Struct, frozen=True):
     """Outcome of a command, kept for 7 days. `code` "" means accepted; otherwise the stable code of its refusal.
 
-    `result` names the object whose JSON, as it is at the end of this commit, becomes the answer for ever.
+    `result` names the object whose JSON, as it is at the end of this commit, becomes the answer for ever; with
+    `around` it stands under the name of its kind beside those fields.
     """
 
     owner: str
@@ -43,6 +44,7 @@ class Receipt(msgspec.Struct, frozen=True):
     detail: str = ""
     result: Literal["", "thread", "run", "request", "thread_and_run"] = ""
     result_id: str = ""
+    around: dict[str, Any] | None = None
 
 
 class StoredReceipt(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 import apsw
+import msgspec
 
 from holdfast.core import events as e
 from holdfast.store import reads, views
@@ -94,17 +95,17 @@ def _log(db: apsw.Connection, commit: Commit) -> None:
         if isinstance(event, e.ItemCompleted):
             db.execute(_DRAFTS_DONE, (event.item_id,))
     viewed = commit.stream.startswith("thread:")
-    where = views.At(commit.stream.removeprefix("thread:"), 0, commit.at)
+    where = views.At(commit.stream.removeprefix("thread:"), commit.at, 0)
     head = (commit.causation, commit.correlation)
     for version, event in enumerate(commit.events, commit.expected + 1):
         what = (e.type_of(event), e.TYPE_VERSION, commit.at, *head, e.encode(event))
         db.execute(_EVENT, (commit.stream, version, *what))
         if viewed:
-            where = views.At(where.thread_id, db.last_insert_rowid(), commit.at)
+            where = views.At(where.thread_id, commit.at, db.last_insert_rowid())
             for sql, values in views.statements(event, where):
                 db.execute(sql, values)
     if viewed:
-        db.execute(*views.settle(where))
+        db.execute(*views.settle(where, commit.events))
 
 
 def _drafts(db: apsw.Connection, commit: Commit) -> None:
@@ -138,6 +139,8 @@ def _outbox(db: apsw.Connection, commit: Commit) -> None:
 
 def _receipt(db: apsw.Connection, receipt: Receipt, commit: Commit) -> bytes:
     answer = reads.answer(db, receipt.result, receipt.result_id)
+    if receipt.around is not None:
+        answer = msgspec.json.encode({**receipt.around, receipt.result: msgspec.Raw(answer)})
     outcome = (receipt.content_hash, receipt.code, receipt.detail, answer, commit.at)
     db.execute(_RECEIPT, (receipt.owner, receipt.command_id, *outcome))
     if not db.changes():

@@ -7,7 +7,7 @@ once per commit. Statements use numbered parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -34,6 +34,7 @@ FROM runs r WHERE r.thread_id = threads.id AND r.ended_at IS NULL
 """
 """The status that a thread has from its unfinished runs: what blocks shows before what works; null without any."""
 
+ACTIVE: Final = "UPDATE threads SET updated_at = ?2, newest = ?3 WHERE id = ?1"
 SETTLE: Final = f"""
 UPDATE threads SET updated_at = ?2, newest = ?3,
   status = coalesce(({RANKED_STATUS}), CASE last_end WHEN 'failed' THEN 'failed' ELSE 'idle' END)
@@ -89,9 +90,13 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open', ?9, ?10)
 """
 COMPLETE_ITEM: Final = "UPDATE items SET status = ?2, completed = ?3 WHERE id = ?1"
 COMPLETE_ITEM_OF_RUN: Final = """
+UPDATE runs SET last_activity_at = ?2, stalled_since = NULL WHERE id = (SELECT run_id FROM items WHERE id = ?1)
+"""
+COMPLETE_TEXT_OF_RUN: Final = """
 UPDATE runs SET last_activity_at = ?2, stalled_since = NULL,
-  answer = CASE WHEN ?3 = 'completed' AND i.kind = 'assistant_message' THEN coalesce(?4, i.started) ELSE answer END
-FROM items i WHERE i.id = ?1 AND runs.id = i.run_id
+  answer = CASE (SELECT kind FROM items WHERE id = ?1)
+    WHEN 'assistant_message' THEN coalesce(?3, (SELECT started FROM items WHERE id = ?1)) ELSE answer END
+WHERE id = (SELECT run_id FROM items WHERE id = ?1)
 """
 
 OPEN_REQUEST: Final = """
@@ -124,8 +129,8 @@ class At(NamedTuple):
     """Where and when an event happened."""
 
     thread_id: str
-    position: int
     at: float
+    position: int
 
 
 def statements(event: e.Event, where: At) -> list[Statement]:
@@ -134,9 +139,25 @@ def statements(event: e.Event, where: At) -> list[Statement]:
     return mapped(event, where) if mapped else []
 
 
-def settle(where: At) -> Statement:
-    """The thread's status and activity after the last event of a commit."""
-    return SETTLE, (where.thread_id, where.at, where.position)
+def settle(where: At, events: Iterable[e.Event]) -> Statement:
+    """The thread's activity, and its status if one of the commit's events can change it. `where` is the last one's."""
+    changes = any(type(event) in _CHANGE_STATUS for event in events)
+    return SETTLE if changes else ACTIVE, where
+
+
+_CHANGE_STATUS: Final = frozenset(
+    {
+        e.RunQueued,
+        e.RunStarting,
+        e.RunWorking,
+        e.RunRequeued,
+        e.RunEnded,
+        e.RequestOpened,
+        e.RequestAnswered,
+        e.RequestDelivered,
+        e.RequestClosed,
+    }
+)
 
 
 def _json(value: object) -> str | None:
@@ -211,11 +232,11 @@ def _item_started(ev: e.ItemStarted, w: At) -> list[Statement]:
 
 
 def _item_completed(ev: e.ItemCompleted, w: At) -> list[Statement]:
+    complete: Statement = (COMPLETE_ITEM, (ev.item_id, ev.status, w.position))
+    if ev.status != "completed":
+        return [complete, (COMPLETE_ITEM_OF_RUN, (ev.item_id, w.at))]
     text = None if ev.text is None else w.position
-    return [
-        (COMPLETE_ITEM, (ev.item_id, ev.status, w.position)),
-        (COMPLETE_ITEM_OF_RUN, (ev.item_id, w.at, ev.status, text)),
-    ]
+    return [complete, (COMPLETE_TEXT_OF_RUN, (ev.item_id, w.at, text))]
 
 
 def _request_opened(ev: e.RequestOpened, w: At) -> list[Statement]:

@@ -211,10 +211,13 @@ def _reachable(host: str) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with our own signals: its way of raising them again would skip our clean end."""
+    """uvicorn with our own signals: its way of raising them again would skip our clean end. Ends on `stopping`."""
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stopping: asyncio.Event, on_listening: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(config)
+        self._stopping = stopping
         self._on_listening = on_listening
 
     @contextlib.contextmanager
@@ -225,11 +228,15 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         await self._on_listening()
 
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or self._stopping.is_set()
+        return await super().on_tick(counter)
+
 
 async def listen(
     app: Application, listener: socket.socket, *, on_listening: Callable[[], Awaitable[None]]
 ) -> bool:
-    """Serves the application on the socket until a signal; open streams end within `http_drain_s`.
+    """Serves the application on the socket until a signal or `app.stopping`; streams end within `http_drain_s`.
 
     True: it was SIGUSR1, by which the agents shall end too.
     """
@@ -247,16 +254,15 @@ async def listen(
             timeout_keep_alive=app.bounds.http_idle_s,
             timeout_graceful_shutdown=max(1, round(app.bounds.http_drain_s)),
         ),
+        app.stopping,
         on_listening,
     )
 
     def stop(number: int) -> None:
         nonlocal with_agents
         with_agents = with_agents or number == signal.SIGUSR1
+        server.force_exit = app.stopping.is_set()  # asked twice: do not wait for anybody
         app.stopping.set()
-        if server.should_exit:
-            server.force_exit = True
-        server.should_exit = True
 
     with _signals(stop):
         await server.serve([listener])

@@ -364,7 +364,7 @@ def _raw_request(line: bytes, frame: ControlRequest) -> str:
     try:
         return bytes(msgspec.json.decode(line, type=_Line).request).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return json.dumps(frame.request)
+        return _again(line, "request") or json.dumps(frame.request)
 
 
 def input_text(raw: str) -> str:
@@ -372,10 +372,17 @@ def input_text(raw: str) -> str:
     try:
         text = bytes(msgspec.json.decode(raw, type=_Request).input).decode()
     except msgspec.MsgspecError:
-        value = decode(raw)
-        given = value.get("input") if isinstance(value, dict) else None
-        text = json.dumps(given)
+        text = _again(raw, "input")
     return text if text.lstrip()[:1] == "{" else "{}"
+
+
+def _again(data: bytes | str, key: str) -> str:
+    """A part of a text that msgspec does not read (it has half a character), equal in value."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    return json.dumps(value[key]) if isinstance(value, dict) and key in value else ""
 
 
 # What we write: one JSON object each, without the newline.

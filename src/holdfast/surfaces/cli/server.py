@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from holdfast.client.probe import version_at
+from holdfast.config.environment import SESSION_MARK
 from holdfast.errors import HoldfastError
 from holdfast.home import Home, ServerInfo
 from holdfast.settings import BOUNDS
@@ -116,6 +117,7 @@ def _spawn(home: Home, options: list[str]) -> subprocess.Popen[bytes]:
             stdout=handle,
             stderr=handle,
             cwd=home.path,
+            env={name: value for name, value in os.environ.items() if name != SESSION_MARK},
             start_new_session=True,
         )
     finally:

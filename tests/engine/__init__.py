@@ -1,0 +1,1 @@
+"""Parts of the engine by themselves; the whole of it is in `tests/simulation` and `tests/house`."""

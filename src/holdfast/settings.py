@@ -59,7 +59,11 @@ FRAME_MB_MAX: Final = 60
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What nobody configures. Seconds end in `_s`, bytes in `_bytes_max`, counts in `_max`."""
+    """What nobody configures. Seconds end in `_s`, bytes in `_bytes_max`, counts in `_max`.
+
+    The runner, the link and the store keep theirs beside their code: they outlive a server, or another may take their
+    place.
+    """
 
     # HTTP: what a request may be.
     #: body of a request without images: the longest text, doubled by JSON escapes, and its envelope
@@ -90,26 +94,18 @@ class Bounds(msgspec.Struct, frozen=True):
     #: rows of one page, as asked for and as given when nothing is asked for
     page_max: int = 1000
     page_default: int = 100
-    #: items of a snapshot
-    snapshot_items_max: int = 100
     #: seconds that `GET /runs/{id}?wait=` may hold: below the idle time-outs of proxies
     run_wait_s_max: float = 60.0
     #: seconds between comments on a silent SSE stream, so that either side notices a dead peer
     sse_keep_alive_s: float = 15.0
     #: milliseconds after which a reader of SSE comes back
     sse_retry_ms: int = 1000
-    #: events between the log's head and a live reader; one that falls behind is told to resynchronise
-    feed_window_max: int = 2000
     #: events read from the log at once while a reader catches up
     feed_page_max: int = 500
 
     # Commands.
     #: days that the outcome of a command is kept for its repetition
     idempotency_days: int = 7
-    #: commands and reports that may wait for one thread; above it `busy`
-    thread_queue_max: int = 1000
-    #: a state snapshot of a thread is stored after this many events: what a load has to fold
-    snapshot_every_events: int = 200
     #: threads whose state stays in memory though nothing happens in them
     threads_in_memory_max: int = 500
 
@@ -132,30 +128,10 @@ class Bounds(msgspec.Struct, frozen=True):
     #: attempts of one run that recovery may begin without a person
     restart_attempts_max: int = 3
 
-    # Runner and link.
-    #: bytes of a program's output, and seconds, for short host calls such as `--version`
+    # Doctor.
+    #: seconds for the answer of a program that is asked for its version
     program_s: float = 10.0
-    program_bytes_max: int = 64 * 1024
-    #: bytes kept of an agent's stderr, for the failure's text
-    stderr_bytes_max: int = 16 * 1024
-    #: seconds between syncs of a journal: what power loss may cost
-    journal_sync_s: float = 0.1
-    #: seconds to reach the runner, or to start one
-    runner_start_s: float = 15.0
-    #: seconds for the reply to a call over the link
-    link_call_s: float = 30.0
-    #: seconds between attempts to reach a runner that went away: first, and largest
-    link_retry_s: float = 0.1
-    link_retry_s_max: float = 5.0
-    #: starts of a dead server by its runner within a minute; then it stays down, and `doctor` says so
-    server_restarts_max: int = 5
-
-    # Storage.
-    #: bytes of one item's stored output; the rest goes into a blob file
-    item_bytes_max: int = 1 * MB
-    #: bytes kept in reserve, so that stop, decline and endings can be written on a full disk
-    reserve_bytes: int = 8 * MB
-    #: free bytes below which doctor warns
+    #: free bytes below which it warns
     disk_warning_bytes: int = 1024 * MB
 
     # Command line.

@@ -25,7 +25,6 @@ from holdfast.agents.transcripts import Header, Transcript
 from holdfast.core.reports import (
     ItemStarted,
     ItemText,
-    NoticeGiven,
     PromptSeen,
     Report,
     RequestOpened,
@@ -74,10 +73,10 @@ async def say(agent: PipeDriver, text: str, nth: int = 1, images: int = 0) -> No
     await agent.send(Prompt(prompt_id(nth), text, [Image("image/png", PIXEL)] * images))
 
 
-async def play(agent: PipeDriver, text: str, nth: int = 1) -> TurnEnded:
+async def play(agent: PipeDriver, text: str, nth: int = 1, *, nth_turn: int = 0) -> TurnEnded:
     """One prompt to its end."""
     await say(agent, text, nth)
-    return await agent.report(TurnEnded, nth)
+    return await agent.report(TurnEnded, nth_turn or nth)
 
 
 async def answer(agent: PipeDriver, decision: Any, nth: int = 1, **fields: Any) -> RequestOpened:
@@ -234,12 +233,6 @@ async def compacted(agent: PipeDriver) -> None:
     await play(agent, "SCRIPT:hello", 3)
 
 
-async def sent_twice(agent: PipeDriver) -> None:
-    await play(agent, "SCRIPT:hello", 1)
-    await agent.write_raw(next(each.data for each in agent.records if each.id.startswith("prompt:")) + b"\n")
-    await agent.report(NoticeGiven)
-
-
 async def unknown_tools(agent: PipeDriver) -> None:
     await play(agent, 'SCRIPT:tool{NoSuchTool|{"a":1}}', 1)
     await say(agent, 'SCRIPT:tool{WebFetch|{"url":"http://127.0.0.1:1/","prompt":"what is it"}}', 2)
@@ -361,6 +354,10 @@ async def record(name: str) -> None:
 
 def read(name: str) -> Transcript:
     return transcripts.decode((FOLDER / f"{name}.jsonl").read_bytes())
+
+
+def ends_of(transcript: Transcript) -> list[TurnEnded]:
+    return [each for each in transcripts.replay(transcript, KIND) if isinstance(each, TurnEnded)]
 
 
 def shown(reports: list[Report]) -> str:

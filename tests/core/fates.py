@@ -5,7 +5,7 @@ A fate takes any reachable state and plays it to its end; it fails where a run d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 from holdfast.core import commands as c
@@ -139,6 +139,63 @@ def each_stopped_and_obeyed(state: ThreadState, limits: Limits, now: float, last
                     fate.do(w.ended(effect.generation, stage="kill"))
     assert not fate.state.runs
     assert not fate.state.held
+
+
+def all_goes_well(
+    state: ThreadState, limits: Limits, now: float, last_frame_at: float, effects: Iterable[fx.Effect]
+) -> None:
+    """Everything that was asked for is done, once and nothing else: every prompt reaches its end."""
+    fate = Fate(state, limits, now, last_frame_at)
+    known = {fx.identity(effect): effect for effect in effects}
+    waiting = list(known.values())
+
+    def told(commands: Iterable[c.Command]) -> None:
+        for command in commands:
+            for effect in fate.do(command).effects:
+                if fx.identity(effect) not in known:
+                    known[fx.identity(effect)] = effect
+                    waiting.append(effect)
+
+    for _ in range(STEPS_MAX * 5):
+        turns, stopping = sorted(fate.state.turns), any(run.stopping_at for run in fate.state.runs.values())
+        if waiting:
+            told(_done(fate.state, waiting.pop(0)))
+        elif turns:
+            told([w.turn_ended(turns[0], g=fate.state.generation)])
+        elif stopping:
+            at, up = laws.due(fate.state, limits, last_frame_at)[0]
+            fate.now = max(fate.now, at)
+            told([up])
+        else:
+            break
+    else:
+        raise AssertionError(f"it goes on for ever: {fate.state}")
+    under_way = [run for run in fate.state.runs.values() if run.status != "queued"]
+    assert all(run.status == "working" and not run.turn for run in under_way), f"left: {under_way}"
+    assert under_way or not fate.moving(), f"nothing starts the queue: {fate.state}"
+
+
+def _done(state: ThreadState, effect: fx.Effect) -> Sequence[c.Command]:
+    """What the world says when an effect was performed, as it should be."""
+    g = state.generation
+    match effect:
+        case fx.OpenSession():
+            return w.opened(effect.generation)
+        case fx.SendPrompt():
+            run = laws.number(effect.run_id)
+            return w.working(run, effect.generation, f"turn of {run} in {effect.generation}")
+        case fx.SendAnswer():
+            refs = [q.ref for q in state.requests.values() if q.id == effect.request_id]
+            return [w.handed_over(ref, g) for ref in refs]
+        case fx.SendInterrupt():
+            turns = [turn for turn, run_id in state.turns.items() if run_id == effect.run_id]
+            return [w.turn_ended(turn, "interrupted", g) for turn in turns[:1]]
+        case fx.StopSession():
+            return [w.ended(effect.generation, code=0, stage="close")]
+        case fx.AskHistory():
+            return [c.HistoryRead(effect.run_id, effect.attempt, "absent")]
+        case fx.LetGo():
+            return [c.BindingMeasured(effect.native_id, 512)]
 
 
 FATES: Final[tuple[Callable[[ThreadState, Limits, float, float], None], ...]] = (

@@ -41,6 +41,8 @@ def step(state: ThreadState, command: c.Command, context: Context) -> Decided:
     walked(state, decided.events, context.now)
     assert fold(state, decided.events, context.now) == decided.state, "the events do not lead to the state"
     events_are_lawful(decided)
+    started = {event.item_id for event in decided.events if isinstance(event, e.ItemStarted)}
+    assert all(piece.item_id in started | state.items.keys() and piece.text for piece in decided.pieces)
     effects_are_lawful(decided)
     state_is_lawful(decided.state)
     return decided

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from holdfast.core import commands as c
+from holdfast.core import effects as fx
 from holdfast.core import events as e
 from holdfast.core import reports as r
 from holdfast.core.deciding import Context, Decided
@@ -21,9 +22,9 @@ from holdfast.core.state import RunState, SessionState, ThreadState, copy
 from holdfast.errors import Rejected
 from tests.core import laws
 from tests.core import words as w
-from tests.core.fates import FATES
+from tests.core.fates import FATES, all_goes_well
 
-TURNS = st.sampled_from(["t1", "t2", "t3", "t4", ""])
+TURNS = st.sampled_from(["t1", "t2", "t3", "t4", "child", ""])
 REFS = st.sampled_from(["a", "b", "c", "d", ""])
 ASKED = st.sampled_from(["q1", "q2", "q3"])
 ENDS = st.sampled_from(["completed", "failed", "interrupted"])
@@ -109,6 +110,8 @@ class ThreadMachine(RuleBasedStateMachine):
         self.last_frame_at = 0.0
         self.limits = Limits()
         self.passed: set[laws.Pair] = set()
+        self.effects: dict[str, fx.Effect] = {}
+        self.turn = 1
         self.broken = False
 
     @initialize(
@@ -134,6 +137,7 @@ class ThreadMachine(RuleBasedStateMachine):
             self.broken = False
             raise
         self.broken = False
+        self.effects.update({fx.identity(effect): effect for effect in decided.effects})
         self.passed.update(laws.walked(self.state, decided.events, self.now))
         self.log += [(event, self.now) for event in decided.events]
         self.state = decided.state
@@ -221,8 +225,8 @@ class ThreadMachine(RuleBasedStateMachine):
             self.do(w.ready(generation, self.session.native_id))
 
     @precondition(lambda self: self.prompted is not None)
-    @rule(shortcut=st.booleans(), turn=TURNS.filter(bool))
-    def prompt_goes_on(self, shortcut: bool, turn: str) -> None:
+    @rule(shortcut=st.booleans())
+    def prompt_goes_on(self, shortcut: bool) -> None:
         run, generation = self.prompted, self.state.generation
         assert run is not None
         if run.dispatch == "unsent":
@@ -232,7 +236,8 @@ class ThreadMachine(RuleBasedStateMachine):
         elif run.dispatch == "written" and not shortcut:
             self.do(w.seen(run.ordinal, generation))
         else:
-            self.do(w.turn(turn, run.ordinal, generation))
+            self.turn += 1
+            self.do(w.turn(f"t{self.turn}", run.ordinal, generation))
 
     @precondition(lambda self: bool(self.state.turns))
     @rule(data=st.data(), status=ENDS)
@@ -329,3 +334,6 @@ class ThreadMachine(RuleBasedStateMachine):
         assert len(endings) == len(set(endings)), "a run ended twice"
         for fate in FATES:
             fate(copy(self.state), self.limits, self.now, self.last_frame_at)
+        alive = (0, self.state.generation if self.session else 0)
+        asked = [effect for effect in self.effects.values() if fx.bound_to(effect) in alive]
+        all_goes_well(copy(self.state), self.limits, self.now, self.last_frame_at, asked)

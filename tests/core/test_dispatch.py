@@ -240,3 +240,9 @@ def test_a_closed_input_ends_the_session_and_is_not_tried_for_ever() -> None:
             thread.when(1.0, w.opened(g + 1))
     assert thread.state.runs == {}
     assert thread.state.generation == 4
+
+
+def test_no_prompt_is_on_its_way_before_the_session_is_ready() -> None:
+    given(w.create("go")).when(w.taken(1), w.launched(), w.written(1)).then("session.launched").when(
+        w.ready()
+    ).asks_for(fx.SendPrompt(w.run_id(1), 1, 1))

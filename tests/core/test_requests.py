@@ -269,3 +269,24 @@ def test_a_turn_that_nobody_announced_asks_for_the_run_that_works() -> None:
         event("run.working", turn="t7"),
         event("request.opened", run_id=w.run_id(2)),
     ).when(w.turn_ended("t7")).then("request.closed", event("run.ended", status="completed"))
+
+
+def test_a_run_with_a_turn_or_a_prompt_does_not_end_with_what_it_asked() -> None:
+    at_work(w.turn("bg"), w.asks("q1", turn="bg"), w.answer(1)).when(w.handed_over()).then(
+        "request.delivered"
+    )
+    prompted = given(w.create("go"), w.opened(), w.seen(1), w.asks("q1", turn=""), w.answer(1))
+    prompted.when(w.handed_over()).then("request.delivered")
+
+
+def test_a_run_that_only_asks_does_not_end_while_it_shows_something() -> None:
+    thread = at_work(w.turn_ended("t1"), w.asks("q1", turn="t1"), w.answer(1), w.item("a", turn=""))
+    thread.when(w.handed_over()).then("request.delivered")
+    thread.when(w.item_done("a")).then(
+        "item.completed", event("run.ended", run_id=w.run_id(2), status="completed")
+    )
+
+
+def test_stop_withdraws_its_own_runs_requests_only() -> None:
+    thread = at_work(w.asks("q1"), w.turn("bg"), w.asks("q2", turn="bg")).when(w.stop(2))
+    thread.then("run.stopping", event("request.closed", request_id=w.request_id(2)))

@@ -167,6 +167,10 @@ def test_cancelling_the_last_held_run_releases_the_queue() -> None:
     ).then(event("run.ended", status="cancelled"), event("queue.released", by="person:ada"))
 
 
+def test_a_queue_is_held_once() -> None:
+    given(failed_with_a_queue(), w.turn("bg")).when(w.turn_ended("bg", "failed")).then("run.ended")
+
+
 def test_a_held_queue_survives_its_session() -> None:
     given(failed_with_a_queue()).when(w.ended()).then("session.closed").when(w.release()).then(
         "queue.released", "run.starting", event("session.opening", generation=2)
@@ -326,6 +330,22 @@ def test_stopping_a_run_in_doubt_ends_it() -> None:
     given(w.create("one"), w.opened(), w.taken(1), w.ended()).when(w.stop(1)).then(
         "run.stopping", event("run.ended", status="interrupted", failure=None)
     ).when(w.history("present")).then_nothing()
+
+
+def test_a_turn_that_completes_while_it_is_forced_to_end_is_completed() -> None:
+    given(
+        w.create("one"), w.opened(), w.working(), w.stop(1), 5.0, c.TimeUp("interrupt", w.run_id(1), 1, 1)
+    ).when(w.turn_ended("t1")).then(event("run.ended", status="completed", forced=False))
+
+
+def test_a_stopped_process_that_had_to_be_ended_is_said_to_be_forced() -> None:
+    """Also where it was already closing for another reason."""
+    before: list[Told] = [w.create("one"), w.opened(), w.working(), c.CloseSession(), w.stop(1)]
+    given(before).when(w.ended(stage="kill")).then_also(event("run.ended", status="interrupted", forced=True))
+
+
+def test_an_announcement_without_news_is_nothing() -> None:
+    given(w.create("one"), w.opened(), w.working()).when(w.seen(1)).then_nothing()
 
 
 def test_stopping_what_has_ended_changes_nothing() -> None:

@@ -251,3 +251,40 @@ def test_context_and_blocked_reading_are_said() -> None:
         event("item.started", kind="notice", data={"code": "reading_blocked"}), "item.completed"
     )
     thread.when(w.told(r.ReadingBlocked(False))).then_nothing()
+
+
+def test_a_launch_of_the_past_is_not_the_one_that_is_awaited() -> None:
+    thread = given(w.create("go"), w.opened(), w.ended())
+    assert thread.state.generation == 2
+    thread.when(w.launched(1), w.launch_failed(1), w.launched(3)).then_nothing()
+    thread.when(w.launched(2)).then("session.launched")
+
+
+def test_a_known_conversation_is_not_bound_again() -> None:
+    thread = with_history().when(w.send("two"), w.launched(2, resumed=True))
+    thread.when(w.ready(2, "native-1")).then("session.ready").asks_for(fx.SendPrompt(w.run_id(2), 1, 2))
+
+
+def test_another_conversation_replaces_the_binding() -> None:
+    with_history().when(w.send("two"), w.launched(2), w.ready(2)).then_also(
+        event("binding.stored", native_id="native-2", resumable=False)
+    )
+
+
+def test_only_a_lost_conversation_is_replaced() -> None:
+    auth = with_history().when(w.send("two"), w.launched(2, resumed=True), w.refused(2))
+    auth.then_also(event("run.ended", status="failed")).then_never("binding.dropped")
+    nothing_to_lose = given(w.create("go"), w.launched()).when(w.refused(resume_lost=True))
+    nothing_to_lose.then("run.ended", event("session.closing", reason="refused"))
+
+
+def test_what_a_closing_session_says_of_itself_does_not_matter() -> None:
+    given(w.create("go"), w.launched(), c.CloseSession()).when(w.refused(), w.ready()).then_nothing()
+
+
+def test_a_binding_that_can_no_longer_be_resumed_is_noted() -> None:
+    thread = given(w.create("go"), w.opened(), w.told(r.BindingChanged("native-1", True)))
+    thread.when(w.told(r.BindingChanged("native-1", False))).then(event("binding.stored", resumable=False))
+    thread.when(w.told(r.BindingChanged("native-9", False))).then(
+        event("binding.stored", native_id="native-9")
+    )

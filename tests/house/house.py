@@ -22,10 +22,13 @@ import msgspec
 from holdfast.client import Client
 from holdfast.client.events import CaughtUp, Event, Text
 from holdfast.doctor.model import ScriptedModel
+from holdfast.engine.link_socket import SocketLink
 from holdfast.home import Home, ServerInfo
+from holdfast.runner.home import RunnerHome
 from holdfast.wire.api import EventObject, ItemObject, RequestObject, RunObject
+from holdfast.wire.link import OLDEST, VERSION, Hello
 from tests.house import processes
-from tests.house.processes import until
+from tests.house.processes import eventually, until
 from tests.real import claude_program
 
 ENDED = frozenset({"completed", "failed", "interrupted", "cancelled"})
@@ -133,7 +136,17 @@ class House:
             more["PYTHONPATH"] = str(source)
         with self._log(self._starts).open("wb") as out, self._errors(self._starts).open("wb") as err:
             return subprocess.Popen(
-                [sys.executable, "-m", "holdfast", "serve", "--home", str(self.path), "--port", "0", "--json"],
+                [
+                    sys.executable,
+                    "-m",
+                    "holdfast",
+                    "serve",
+                    "--home",
+                    str(self.path),
+                    "--port",
+                    "0",
+                    "--json",
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -172,7 +185,7 @@ class House:
             found = await self.client.ready()
             return found if found["ready"] else None
 
-        return await until(state) or {}
+        return await eventually(state)
 
     @property
     def client(self) -> Client:
@@ -180,6 +193,10 @@ class House:
             info = self.info()
             self._client = Client(info.url, self.home.read_token(), relocate=self._where)
         return self._client
+
+    def impatient(self) -> Client:
+        """A client of its own that does not try again; to be used as a context manager."""
+        return Client(self.info().url, self.home.read_token(), retry_s=0.0)
 
     def info(self) -> ServerInfo:
         info = self.home.server()
@@ -212,6 +229,16 @@ class House:
     def runner_pid(self) -> int:
         """By the runner's own file; the test looks at whether it lives."""
         return int(json.loads((self.path / "runner" / "runner.json").read_bytes())["pid"])
+
+    async def runner_sessions(self) -> list[dict[str, Any]]:
+        """What the runner says of its sessions, asked without a server."""
+        socket = RunnerHome(self.path).socket()
+        link = await SocketLink.connect(socket, Hello(VERSION, OLDEST, "a test"))
+        try:
+            status: dict[str, Any] = dict(await link.status())
+        finally:
+            await link.aclose()
+        return list(status["sessions"])
 
     def server_log(self) -> str:
         texts = [f"[{n}] {self._errors(n).read_text()}" for n in range(1, self._starts + 1)]
@@ -286,22 +313,28 @@ class Talk:
         return await self.client.run(run_id or self.run_id)
 
     async def ended(self, run_id: str = "", within: float = 30.0) -> RunObject:
-        """The run once it has ended; fails if it waits for a person instead, or does not end in time."""
-        run = await self.settled(run_id, within)
-        assert run.status in ENDED, f"{run.id} is {run.status} and waits for {run.requests}"
-        return run
+        """The run once it has ended."""
+
+        async def end() -> RunObject | None:
+            run = await self.client.run(run_id or self.run_id, wait=1.0)
+            return run if run.status in ENDED else None
+
+        try:
+            return await eventually(end, within)
+        except AssertionError:
+            run = await self.run(run_id)
+            raise AssertionError(
+                f"{run.id} is {run.status} after {within:g} s and waits for {run.requests}"
+            ) from None
 
     async def settled(self, run_id: str = "", within: float = 30.0) -> RunObject:
         """The run once it has ended or waits for a person."""
-        name = run_id or self.run_id
-        try:
-            async with asyncio.timeout(within):
-                while True:
-                    run = await self.client.run(name, wait=min(within, 50.0))
-                    if run.status in ENDED or run.requests:
-                        return run
-        except TimeoutError:
-            raise AssertionError(f"{name} did not settle within {within:g} s") from None
+
+        async def end() -> RunObject | None:
+            run = await self.client.run(run_id or self.run_id, wait=1.0)
+            return run if run.status in ENDED or run.requests else None
+
+        return await eventually(end, within)
 
     async def ask(self, text: str, within: float = 30.0) -> RunObject:
         """Sends, and waits for the end."""
@@ -314,7 +347,7 @@ class Talk:
         async def pending() -> list[RequestObject]:
             return await self.client.requests(thread_id=self.id)
 
-        (found,) = await until(pending, within)
+        (found,) = await eventually(pending, within)
         return found
 
     async def working(self, least: str = "") -> None:
@@ -322,11 +355,14 @@ class Talk:
 
         async def streams() -> bool:
             return any(
-                item.kind == "assistant_message" and item.status == "open" and item.text and least in item.text
+                item.kind == "assistant_message"
+                and item.status == "open"
+                and item.text
+                and least in item.text
                 for item in await self.items()
             )
 
-        await until(streams)
+        await eventually(streams)
 
     async def items(self, kind: str = "") -> list[ItemObject]:
         found = await self.client.items(self.id, limit=1000)

@@ -20,14 +20,23 @@ PATIENCE_S = 20.0
 LOOK_EVERY_S = 0.02
 
 
-async def until(fact: Callable[[], T | Awaitable[T]], within: float = PATIENCE_S, said: str = "") -> T:
+async def until(fact: Callable[[], T | None], within: float = PATIENCE_S, said: str = "") -> T:
     """The first true value of `fact`; fails when there is none in time."""
+
+    async def asked() -> T | None:
+        return fact()
+
+    return await eventually(asked, within, said or inspect.getsource(fact).strip())
+
+
+async def eventually(
+    fact: Callable[[], Awaitable[T | None]], within: float = PATIENCE_S, said: str = ""
+) -> T:
+    """The same for a fact that has to be asked for."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + within
     while True:
-        found = fact()
-        value: T = await found if inspect.isawaitable(found) else found  # type: ignore[assignment]
-        if value:
+        if value := await fact():
             return value
         if clock() > deadline:
             raise AssertionError(f"not within {within:g} s: {said or inspect.getsource(fact).strip()}")

@@ -4,17 +4,16 @@ import signal
 
 import pytest
 
-from holdfast.client import Client
 from holdfast.errors import HoldfastError
 from tests.house import processes
 from tests.house.house import House
-from tests.house.processes import until
+from tests.house.processes import eventually, until
 
 WITH_RESTART = {"HOLDFAST_NO_RESTART": ""}
 
 
-def slow_text(count: int, users: int = 1) -> str:
-    return "".join(f"word{at} " for at in range(1, count + 1)) + f"done. users={users}"
+def slow_text(count: int) -> str:
+    return "".join(f"word{at} " for at in range(1, count + 1))
 
 
 @pytest.mark.real("claude")
@@ -31,7 +30,7 @@ async def test_a_streaming_turn_survives_kill_9_whole_to_the_last_token(house: H
     await house.restart()
     run = await talk.ended()
 
-    assert (run.status, run.attempts, run.text) == ("completed", 1, slow_text(60))
+    assert (run.status, run.attempts, run.text) == ("completed", 1, slow_text(60) + "done. users=1")
     assert await talk.agent_pid() == pid
     assert [asked.users for asked in house.model.requests] == [["SCRIPT:slow{60,0.03}"]]
     assert (await talk.ask("SCRIPT:hello")).text.endswith("users=2")
@@ -69,7 +68,8 @@ async def test_an_approval_answered_while_no_server_can_deliver_it_is_delivered_
     await house.start(fault="engine.commit.done")
     await house.ready()
     with pytest.raises(HoldfastError):
-        await _no_patience(house).answer(request.id, "accept", key="one")
+        async with house.impatient() as client:
+            await client.answer(request.id, "accept", key="one")
     await house.server_ended()
     await house.start()
     run = await talk.ended()
@@ -93,7 +93,7 @@ async def test_a_server_that_died_is_started_again_by_the_runner(house: House) -
 
     again = house.info()
     assert again.restarted
-    assert (await talk.ended()).text == "".join(f"word{at} " for at in range(1, 41))
+    assert (await talk.ended()).text == slow_text(40)
     assert await talk.agent_pid() == pid
     code, out, err = await house.cli("serve", "--stop", "--json")
     assert (code, f'"pid":{again.pid}' in out.decode()) == (0, True), err
@@ -141,18 +141,17 @@ async def test_an_agent_that_floods_without_a_server_is_held_back_and_loses_noth
     size, bound = 60_000_000, 4
     house.configure(limits={"journal_mb": bound})
     await house.start()
-    talk = await house.open("scripted", f"say begin\nsleep 0.6\nflood {size} 4096\nsay end")
+    talk = await house.open("scripted", f"slow 20 0.1\nflood {size} 4096\nsay end")
     await talk.working()
     pid, runner = await talk.agent_pid(), house.runner_pid()
     await house.stop_server()
     before = processes.resident_bytes(runner)
 
     async def blocked() -> bool:
-        code, out, err = await house.cli("runner", "status", "--json")
-        assert code == 0, err
-        return b'"blocked":true' in out.replace(b" ", b"")
+        (session,) = await house.runner_sessions()
+        return bool(session["blocked"])
 
-    await until(blocked)
+    await eventually(blocked)
     assert processes.lives(pid)
     journals = sum(path.stat().st_size for path in house.journals() if path.is_file())
     assert bound * 1_000_000 < journals < 2 * bound * 1_048_576
@@ -164,7 +163,7 @@ async def test_an_agent_that_floods_without_a_server_is_held_back_and_loses_noth
     assert run.status == "completed"
     assert processes.resident_bytes(runner) - before < 24 * 1_048_576
     texts = [item.text for item in await talk.items("assistant_message")]
-    assert [texts[0], texts[2]] == ["begin", "end"]
+    assert texts[::2] == [slow_text(20), "end"]
     assert len(texts[1]) == size
     numbers = texts[1][: size // 4096 * 4096]
     assert all(int(numbers[at * 4096 : (at + 1) * 4096]) == at for at in range(size // 4096))
@@ -192,20 +191,21 @@ async def test_a_post_whose_answer_was_cut_off_can_be_repeated_and_makes_one_run
     await house.start(fault=fault)
     await house.ready()
     with pytest.raises(HoldfastError) as cut_off:
-        await _no_patience(house).send(talk.id, "remember plum", key="the same")
+        async with house.impatient() as client:
+            await client.send(talk.id, "remember plum", key="the-same")
     assert cut_off.value.code == "unreachable"
     assert await house.server_ended() == -signal.SIGKILL
     await house.start()
 
-    one = await house.client.send(talk.id, "remember plum", key="the same")
-    two = await house.client.send(talk.id, "remember plum", key="the same")
-    assert (one.id, one.command_id) == (two.id, "the same")
+    one = await house.client.send(talk.id, "remember plum", key="the-same")
+    two = await house.client.send(talk.id, "remember plum", key="the-same")
+    assert (one.id, one.command_id) == (two.id, "the-same")
     run = await talk.ended(one.id)
     assert run.status == "completed"
     shown = await house.client.thread(talk.id)
     assert [run.ordinal for run in shown.runs] == [1, 2]
     with pytest.raises(HoldfastError) as other:
-        await house.client.send(talk.id, "remember pear", key="the same")
+        await house.client.send(talk.id, "remember pear", key="the-same")
     assert other.value.code == "idempotency_conflict"
     assert (await talk.ask("recall")).text == "I remember: plum. users=3"
 
@@ -213,8 +213,3 @@ async def test_a_post_whose_answer_was_cut_off_can_be_repeated_and_makes_one_run
 def _servers(house: House) -> list[int]:
     found = processes.belonging_to(house.root)
     return [pid for pid, line in found.items() if "-m holdfast serve" in line]
-
-
-def _no_patience(house: House) -> Client:
-    """A client that does not try again."""
-    return Client(house.info().url, house.home.read_token(), retry_s=0.0)

@@ -120,7 +120,10 @@ async def test_stop_during_text_ends_the_run_and_the_process_goes_on(house: Hous
 
     assert (run.status, run.forced) == ("interrupted", False)
     (answer,) = await talk.items("assistant_message")
-    assert answer.status in ("interrupted", "completed")  # the program itself may finish the message that it cut off
+    assert answer.status in (
+        "interrupted",
+        "completed",
+    )  # the program itself may finish the message that it cut off
     assert answer.text.startswith("word1 word2 word3 ")
     assert (await talk.ask("SCRIPT:hello")).status == "completed"
     assert await talk.agent_pid() == pid
@@ -130,7 +133,9 @@ async def test_stop_during_text_ends_the_run_and_the_process_goes_on(house: Hous
 
 async def test_stop_during_a_running_tool_ends_the_tools_process_too(house: House) -> None:
     await house.start()
-    talk = await house.open("claude", f'SCRIPT:bash{{{sys.executable} -c "{SLEEP}" {house.root}}}', mode="full")
+    talk = await house.open(
+        "claude", f'SCRIPT:bash{{{sys.executable} -c "{SLEEP}" {house.root}}}', mode="full"
+    )
     (tool, *_) = await until(lambda: processes.running(f"{SLEEP} {house.root}"))
     assert processes.lives(tool)
     await house.client.stop_run(talk.run_id)
@@ -191,7 +196,9 @@ async def test_a_prompt_queued_behind_an_approval_tells_what_it_waits_for(house:
 @pytest.mark.parametrize(
     ("code", "failure"), [(429, "usage_limit"), (401, "auth"), (400, "agent_error")], ids=str
 )
-async def test_a_refusal_of_the_model_is_a_failure_of_its_class(house: House, code: int, failure: str) -> None:
+async def test_a_refusal_of_the_model_is_a_failure_of_its_class(
+    house: House, code: int, failure: str
+) -> None:
     await house.start()
     talk = await house.open("claude", f"SCRIPT:error{{{code}}}")
     run = await talk.ended()

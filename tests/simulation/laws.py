@@ -5,6 +5,7 @@ Each law reads the store, the journals, the native histories and the people's le
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ async def everything_holds(world: World) -> None:
     answers_are_the_agents(world, pictures)
     await decisions_are_delivered_once(world)
     await receipts_are_the_same(world)
-    await readers_see_the_same(world, pictures)
+    await readers_see_the_same(world)
     await no_orphan_is_left(world)
     assert not (faults := await world.store.check()), f"the views are not what the log says: {faults[0]}"
 
@@ -186,12 +187,15 @@ async def receipts_are_the_same(world: World) -> None:
         assert (answer, code) == (command.answer, command.code), f"{command.what} {command.key} has another answer now"
 
 
-async def readers_see_the_same(world: World, pictures: dict[str, Snapshot]) -> None:
-    import asyncio
-
-    await asyncio.sleep(20)
+async def readers_see_the_same(world: World) -> None:
+    """Every reader gets to the head, and sees there what the server has."""
     for thread, view in world.people.views:
         picture = await _picture(world, thread)
+        for _ in range(60):
+            if view.version == picture.version:
+                break
+            await asyncio.sleep(0.5)
+            picture = await _picture(world, thread)
         assert view.version == picture.version, f"a reader of {thread} stays at {view.version} of {picture.version}"
         same(view.picture(), picture, f"a reader of {thread}")
 
@@ -211,8 +215,6 @@ def same(seen: dict[str, Any], picture: Snapshot, who: str) -> None:
 
 async def no_orphan_is_left(world: World) -> None:
     """After the idle time no process lives, and no session is open."""
-    import asyncio
-
     await asyncio.sleep(100)
     alive = [process.mark for process in world.host.spawner.alive()]
     assert not alive, f"{alive} live on, and no session is theirs"

@@ -216,7 +216,7 @@ class View:
             item["text"] = text
         item["status"] = data["status"]
         item["data"] = {**item["data"], **data.get("data", {})}
-        if item["kind"] == "assistant_message" and item["run_id"] and item["status"] != "failed":
+        if item["kind"] == "assistant_message" and item["run_id"] and item["status"] == "completed":
             self.runs[item["run_id"]]["text"] = item["text"]
 
     def _request_opened(self, data: Fields, at: str) -> None:

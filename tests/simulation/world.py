@@ -341,7 +341,7 @@ class World:
         while True:
             assert self._loop.time() < began + SETTLE_S, await laws.unsettled(self)
             await asyncio.sleep(1.0)
-            waiting = False
+            waiting = self.server is None
             for thread in self.people.threads:
                 picture = await self.store.snapshot(thread)
                 assert picture is not None, f"{thread} is gone"

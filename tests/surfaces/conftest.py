@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from holdfast.settings import BOUNDS
+from holdfast.settings import BOUNDS, Bounds
 from holdfast.surfaces.http.access import LOCAL, Access
 from holdfast.surfaces.http.app import Application
-from holdfast.surfaces.serve import listen
+from holdfast.surfaces.serve import Asked, listen
 from tests.surfaces.memory_engine import MemoryEngine
 
 TOKEN = "hf_a-token-that-only-tests-know"
@@ -53,21 +53,24 @@ def folder(tmp_path: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def served(engine: MemoryEngine) -> AsyncIterator[tuple[str, Application]]:
+async def served(engine: MemoryEngine, bounds: Bounds = BOUNDS) -> AsyncIterator[tuple[str, Application]]:
     """A real uvicorn on a free port; its address, and the application to stop it by."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    app = Application(engine, Access("127.0.0.1", port, {TOKEN: LOCAL}))
+    asked = Asked()
+    walls = Access("127.0.0.1", port, {TOKEN: LOCAL})
+    app = Application(engine, walls, bounds=bounds, stopping=asked.stopping)
     up = asyncio.Event()
 
     async def listening() -> None:
         up.set()
 
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(listen(app, listener, on_listening=listening))
-        await up.wait()
-        try:
-            yield f"http://127.0.0.1:{port}", app
-        finally:
-            app.stopping.set()
-            await task
+    with asked.by_signals():
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(listen(app, listener, asked, on_listening=listening))
+            await up.wait()
+            try:
+                yield f"http://127.0.0.1:{port}", app
+            finally:
+                app.stopping.set()
+                await task

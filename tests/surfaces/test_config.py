@@ -142,6 +142,7 @@ WRONG: list[tuple[str, dict[str, str], list[str]]] = [
         ["unknown key limits.stal_s", "did you mean limits.stall_s?", "config.toml"],
     ),
     ("[limit]\nstall_s = 5", {}, ["unknown key limit", "did you mean limits?"]),
+    ("[limits]\nzzz = 5", {}, ["unknown key limits.zzz", "known are limits.stall_s"]),
     ("[zzz]\n", {}, ["unknown key zzz", "known are server, limits, agents"]),
     ("limits = 5", {}, ["must be a section [limits]"]),
     ("[limits]\nstall_s = -1", {}, ["limits.stall_s is -1", "a number of seconds, 0 or more"]),
@@ -158,9 +159,9 @@ WRONG: list[tuple[str, dict[str, str], list[str]]] = [
     ('[server]\nhost = ""', {}, ["server.host is ''", "a host name or address"]),
     ("[agents]\nscripted = 1", {}, ["must be a section [agents.scripted]"]),
     (
-        "[agents.scripted]\nmodle = 'x'",
+        "[agents.scripted]\nmodell = 'x'",
         {},
-        ["unknown key agents.scripted.modle", "did you mean agents.scripted.model?"],
+        ["unknown key agents.scripted.modell", "did you mean agents.scripted.model?"],
     ),
     (
         "[agents.scripted]\nmode = 'yolo'",

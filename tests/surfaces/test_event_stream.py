@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,12 +15,9 @@ import pytest
 from holdfast.client.events import ServerEvent, Splitter
 from holdfast.engine.port import CaughtUp, Resync, Text
 from holdfast.settings import BOUNDS
-from holdfast.surfaces.http.access import LOCAL, Access
-from holdfast.surfaces.http.app import Application
 from holdfast.surfaces.http.sse import frame
-from holdfast.surfaces.serve import listen
 from holdfast.wire.api import EventObject
-from tests.surfaces.conftest import BEARER, TOKEN, served
+from tests.surfaces.conftest import BEARER, served
 from tests.surfaces.memory_engine import MemoryEngine
 
 WITHIN_S = 10
@@ -165,7 +161,7 @@ async def test_a_client_that_leaves_ends_its_subscription(engine: MemoryEngine, 
 async def test_a_silent_stream_is_kept_alive(engine: MemoryEngine, folder: str) -> None:
     bounds = msgspec.structs.replace(BOUNDS, sse_keep_alive_s=0.05)
     async with (
-        running(engine, bounds_of=bounds) as (url, app),
+        served(engine, bounds) as (url, app),
         httpx2.AsyncClient(headers=BEARER) as http,
     ):
         thread, _ = await opened(http, url, folder, "hang on")
@@ -178,30 +174,6 @@ async def test_a_silent_stream_is_kept_alive(engine: MemoryEngine, folder: str) 
                         break
         assert comments >= 3
         assert not app.stopping.is_set()
-
-
-def running(engine: MemoryEngine, *, bounds_of: Any) -> Any:
-    """A server with bounds of the test's own."""
-    from contextlib import asynccontextmanager
-
-    @asynccontextmanager
-    async def run() -> AsyncIterator[tuple[str, Application]]:
-        listener = socket.create_server(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        app = Application(engine, Access("127.0.0.1", port, {TOKEN: LOCAL}), bounds=bounds_of)
-        up = asyncio.Event()
-
-        async def listening() -> None:
-            up.set()
-
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(listen(app, listener, on_listening=listening))
-            await up.wait()
-            yield f"http://127.0.0.1:{port}", app
-            app.stopping.set()
-            await task
-
-    return run()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

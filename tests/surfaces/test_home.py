@@ -69,7 +69,7 @@ def test_a_home_that_cannot_be_a_folder_says_why(home: Home, blocked: str) -> No
     place = home.path / blocked
     place.parent.mkdir(mode=0o700, exist_ok=True)
     place.write_text("a file", encoding="utf-8")
-    with pytest.raises(HomeUnusable, match="cannot use .* as home: because") as unusable:
+    with pytest.raises(HomeUnusable, match=r"cannot use .* as home: because") as unusable:
         home.prepare()
     assert "HOLDFAST_HOME" in unusable.value.detail
 

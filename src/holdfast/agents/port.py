@@ -104,7 +104,7 @@ class Write(msgspec.Struct, frozen=True):
 
 class Step(msgspec.Struct, frozen=True):
     """What a record led to. `writes` go out after the commit of the reports. `wake_at`: unix seconds at which
-    `tick` wants to be called, None: not."""
+    `tick` wants to be called, None: not; the newest step's counts."""
 
     reports: Sequence[Report] = ()
     writes: Sequence[Write] = ()
@@ -180,6 +180,10 @@ class AgentKind(Protocol):
     #: names of environment variables that this kind's process may take over from the server's environment
     env_names: Sequence[str]
     capabilities: Capabilities
+    #: the variable that names the folder of an account of its own (`agents.<id>.home`)
+    home_variable: str
+    #: variables by which the program notices that it runs inside an agent: they never pass
+    nesting_markers: Sequence[str]
     #: the best lane per kind of request; absent: "none"
     lanes: Mapping[RequestKind, Lane]
     #: one sentence per mode of ours, what it means for this kind

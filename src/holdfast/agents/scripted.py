@@ -56,6 +56,7 @@ from holdfast.agents.port import (
     Write,
 )
 from holdfast.core.reports import (
+    REQUEST_KINDS,
     BindingChanged,
     ContextReported,
     Decision,
@@ -82,7 +83,6 @@ from holdfast.wire.link import FindInFile, HostCall, Record, StatFile
 
 VERSION = "1"
 PROGRAM = str(PurePath(__file__).with_name("scripted_program.py"))
-REQUEST_KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
 
 
 _frames = msgspec.json.Decoder(frames.Frame)
@@ -342,6 +342,8 @@ class Scripted:
     """The declaration of kind `scripted`."""
 
     name = "scripted"
+    home_variable = "HOLDFAST_SCRIPTED_HOME"
+    nesting_markers: Sequence[str] = ()
     default_command: Sequence[str] = (sys.executable, "-I", "-S", PROGRAM)
     env_names: Sequence[str] = (
         "HOLDFAST_SCRIPTED_HOME",

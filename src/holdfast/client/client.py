@@ -10,7 +10,8 @@ import asyncio
 import base64
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -195,7 +196,7 @@ class Client:
     async def release(self, thread_id: str, *, key: str = "") -> ThreadObject:
         return await self._post(f"/threads/{thread_id}/release", None, ThreadObject, key)
 
-    async def transcript(self, thread_id: str) -> AsyncIterator[bytes]:
+    async def transcript(self, thread_id: str) -> AsyncGenerator[bytes, None]:
         """The recorded frames, as pieces of a transcript file."""
         async with self._http.stream("GET", self._at(f"/threads/{thread_id}/transcript")) as response:
             await _check(response)
@@ -249,7 +250,7 @@ class Client:
 
     # Following
 
-    async def follow(self, thread_id: str, *, after: int | None = None) -> AsyncIterator[Event]:
+    async def follow(self, thread_id: str, *, after: int | None = None) -> AsyncGenerator[Event, None]:
         """Events after `after` (0: from the beginning; None: first a `Snapshot`), then live, for ever.
 
         Comes back by itself where it was: no event is missing and none comes twice. Pieces of text may come again
@@ -259,17 +260,18 @@ class Client:
         clock = asyncio.get_running_loop().time
         while True:
             try:
-                async for event in self._follow_once(thread_id, last):
-                    tries, away_since = 0, -1.0
-                    if isinstance(event, EventObject):
-                        if last is not None and event.version <= last:
-                            continue
-                        last = event.version
-                    elif isinstance(event, Snapshot | CaughtUp):
-                        last = event.version
-                    yield event
-                    if isinstance(event, Resync):
-                        break
+                async with aclosing(self._follow_once(thread_id, last)) as stream:
+                    async for event in stream:
+                        tries, away_since = 0, -1.0
+                        if isinstance(event, EventObject):
+                            if last is not None and event.version <= last:
+                                continue
+                            last = event.version
+                        elif isinstance(event, Snapshot | CaughtUp):
+                            last = event.version
+                        yield event
+                        if isinstance(event, Resync):
+                            break
             except (httpx2.TransportError, OSError) as error:
                 away_since = clock() if away_since < 0 else away_since
                 if clock() - away_since > self._retry_s:
@@ -283,7 +285,7 @@ class Client:
             await self._pause(tries)
             tries += 1
 
-    async def _follow_once(self, thread_id: str, after: int | None) -> AsyncIterator[Event]:
+    async def _follow_once(self, thread_id: str, after: int | None) -> AsyncGenerator[Event, None]:
         headers = {"accept": "text/event-stream"}
         if after is not None:
             headers["last-event-id"] = str(after)

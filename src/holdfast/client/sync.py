@@ -7,7 +7,7 @@ at once. Ctrl-C reaches whoever called.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -56,7 +56,7 @@ class SyncClient:
         return self._runner.run(work)
 
     def _each(
-        self, source: AsyncIterator[T], within: Callable[[], float] | None = None
+        self, source: AsyncGenerator[T, None], within: Callable[[], float] | None = None
     ) -> Iterator[T | None]:
         """The items of an asynchronous iterator; None when `within` seconds have brought none."""
         coming: asyncio.Task[T] | None = None
@@ -72,9 +72,7 @@ class SyncClient:
             if coming is not None and not coming.done():
                 coming.cancel()
                 await asyncio.wait((coming,))
-            close = getattr(source, "aclose", None)
-            if close is not None:
-                await close()
+            await source.aclose()
 
         try:
             while True:
@@ -160,7 +158,7 @@ class _Over(Exception):
     """An iterator's end; StopAsyncIteration may not leave a task."""
 
 
-async def _next(source: AsyncIterator[T]) -> T:
+async def _next(source: AsyncGenerator[T, None]) -> T:
     try:
         return await anext(source)
     except StopAsyncIteration:

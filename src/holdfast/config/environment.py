@@ -33,10 +33,10 @@ def agent_environment(
     `markers`: the variables by which agents notice that they run inside an agent; by default what the catalog's kinds
     declare as `nesting_markers`. They and ours never pass, whoever asks for them.
     """
-    names = {*kind.env_names, *agent.env_pass}
-    env = {name: value for name, value in server_env.items() if name in names or _matches(name, ALLOWED)}
+    passing = (*kind.env_names, *agent.env_pass, *ALLOWED)
+    env = {name: value for name, value in server_env.items() if _matches(name, passing)}
     if agent.home:
-        env[str(getattr(kind, "home_variable", "") or "HOME")] = agent.home
+        env[kind.home_variable] = agent.home
     env.update(agent.env)
     for name in [name for name in env if name.startswith(OURS) and name not in kind.env_names]:
         del env[name]
@@ -49,20 +49,18 @@ def restart_environment(server_env: Mapping[str, str], config: Config) -> dict[s
     """What the server needs to be started again as it is now: its own variables and all that its agents may take."""
     from holdfast.agents.catalog import KINDS
 
-    names = {name for kind in KINDS.values() for name in kind.env_names}
-    names |= {name for agent in config.agents.values() for name in agent.env_pass}
+    passing = [name for kind in KINDS.values() for name in kind.env_names]
+    passing += [name for agent in config.agents.values() for name in agent.env_pass]
+    passing += [*ALLOWED, "HOLDFAST_*", "PYTHON*", "VIRTUAL_ENV"]
     return {
-        name: value
-        for name, value in server_env.items()
-        if name != SESSION_MARK
-        and (name in names or _matches(name, (*ALLOWED, "HOLDFAST_*", "PYTHON*", "VIRTUAL_ENV")))
+        name: value for name, value in server_env.items() if name != SESSION_MARK and _matches(name, passing)
     }
 
 
 def _nesting_markers() -> set[str]:
     from holdfast.agents.catalog import KINDS
 
-    return {str(name) for kind in KINDS.values() for name in getattr(kind, "nesting_markers", ())}
+    return {name for kind in KINDS.values() for name in kind.nesting_markers}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -216,7 +216,9 @@ def _key(keys: Mapping[str, Key], path: tuple[str, ...], where: str) -> Key:
 
 
 def _unknown(where: str, key: str, known: list[str]) -> str:
-    near = nearest(key, known)
+    *parents, last = key.split(".")
+    near = ".".join([*parents, nearest(last, (name.rpartition(".")[2] for name in known))])
+    near = near if near in known else ""
     hint = f"did you mean {near}?" if near else f"known are {', '.join(known)}" if known else "take it out"
     return f"cannot use {where}: because it has the unknown key {key}; {hint}"
 

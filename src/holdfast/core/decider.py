@@ -157,8 +157,10 @@ def _write_done(d: Deciding, report: r.WriteDone) -> None:
 def _dispatched(d: Deciding, write: str, stage: Any) -> None:
     kind, _, ref = write.partition(":")
     run = _prompted(d, ref) if kind == "prompt" else None
+    session = d.state.session
+    sent = session is not None and session.stage not in ("opening", "launched")
     onward = {"unsent": ("taken", "written"), "taken": ("written",)}
-    if run is not None and stage in onward.get(run.dispatch, ()):
+    if run is not None and sent and stage in onward.get(run.dispatch, ()):
         d.emit(e.RunDispatched(run.id, run.attempt, stage))
 
 

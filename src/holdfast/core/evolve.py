@@ -81,8 +81,6 @@ def _run_working(s: ThreadState, ev: e.RunWorking, at: float) -> None:
     if run.dispatch != "seen":
         run.stage_at = at
     run.status, run.dispatch, run.active_at, run.stalled = "working", "seen", at, False
-    if run.origin != "agent" and s.session is not None:
-        s.session.rebuild = False
     if s.session is not None and run.origin != "agent":
         s.session.rebuild = False
     if ev.turn:

@@ -43,6 +43,11 @@ def kind_of(identity: str) -> str | None:
     return found.group(1) if found else None
 
 
+def number_of(identity: str) -> int:
+    """The number in an inner id: a run's or item's ordinal. Raises ValueError for what has none."""
+    return int(identity.rpartition("_")[2])
+
+
 def stream_of(thread: str) -> str:
     """The stream that holds the thread's events."""
     return f"thread:{thread}"

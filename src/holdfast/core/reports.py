@@ -7,7 +7,7 @@ evidence for correlation inside one session, never identity of ours.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -32,6 +32,7 @@ ItemKind = Literal[
 ItemStatus = Literal["queued", "open", "completed", "failed", "declined", "interrupted"]
 RequestKind = Literal["command", "file_change", "file_read", "tool", "network", "plan", "question", "unknown"]
 Decision = Literal["accept", "accept_for_session", "decline", "cancel"]
+REQUEST_KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
 DECISIONS: tuple[Decision, ...] = ("accept", "accept_for_session", "decline", "cancel")
 FailureClass = Literal[
     "agent_error",

@@ -189,8 +189,7 @@ def requeue(d: Deciding, run: RunState, reason: str, failure_class: FailureClass
         finish(d, run, "failed", Failure(failure_class, text))
         return
     d.emit(e.RunRequeued(run.id, run.attempt, reason))
-    if not d.state.held:
-        start_next(d)
+    start_next(d)
 
 
 def stop(d: Deciding, run: RunState, by: str, failure: Failure | None = None) -> None:
@@ -206,9 +205,6 @@ def stop(d: Deciding, run: RunState, by: str, failure: Failure | None = None) ->
     d.emit(e.RunStopping(run.id, by, failure))
     for request in [r for r in s.requests.values() if r.run_id == run.id and r.decision is None]:
         d.emit(e.RequestClosed(request.id, "withdrawn", "run_ended"))
-    unreachable = s.session is None or s.session.stage in ("opening", "launched", "closed")
-    never_sent = run.dispatch == "unsent" and (
-        unreachable or (s.session is not None and s.session.stage == "closing")
-    )
+    never_sent = run.dispatch == "unsent" and (s.session is None or s.session.stage != "ready")
     if run.doubt is not None or never_sent:
         finish(d, run, "interrupted")

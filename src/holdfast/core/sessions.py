@@ -15,20 +15,13 @@ from holdfast.core import reports as r
 from holdfast.core.deciding import Deciding
 from holdfast.core.items import notice
 from holdfast.core.reports import Failure
-from holdfast.core.runs import ensure_session, finish, requeue, start_next
+from holdfast.core.runs import ensure_session, finish, requeue
 from holdfast.core.state import RunState, SessionState
 
 
-def _live(d: Deciding, generation: int) -> SessionState | None:
-    session = d.state.session
-    if session is None or session.generation != generation or session.stage == "closed":
-        return None
-    return session
-
-
 def launched(d: Deciding, command: c.LaunchDone) -> None:
-    session = _live(d, command.generation)
-    if session is None or session.stage != "opening":
+    session = d.state.session
+    if session is None or session.generation != command.generation or session.stage != "opening":
         return
     rebuilt = not command.resumed and d.state.has_history
     d.emit(
@@ -54,15 +47,16 @@ def launched(d: Deciding, command: c.LaunchDone) -> None:
 
 
 def launch_failed(d: Deciding, command: c.LaunchFailed) -> None:
-    session = _live(d, command.generation)
-    if session is None or session.stage not in ("opening", "closing"):
+    session = d.state.session
+    if session is None or session.generation != command.generation:
+        return
+    if session.stage not in ("opening", "closing"):
         return
     carried = _carried(d)
     words = command.failure.message
     _closed(d, e.SessionClosed(session.id, session.generation, "not_started", stderr=words))
     for run in carried:
         finish(d, run, "failed", command.failure)
-    start_next(d)
 
 
 def _carried(d: Deciding) -> list[RunState]:
@@ -143,7 +137,6 @@ def ended(d: Deciding, report: r.SessionEnded) -> None:
     )
     for run in carried:
         _lost(d, run, before, report)
-    start_next(d)
 
 
 def _lost(d: Deciding, run: RunState, session: SessionState, report: r.SessionEnded) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 
 import msgspec
@@ -84,7 +85,7 @@ class ConfiguredAgents:
         return LaunchContext(
             command=[find_program(found.command[0], self.environment(found)), *found.command[1:]],
             env=self.environment(found),
-            cwd=state.cwd,
+            cwd=os.path.realpath(state.cwd),  # agents file their own history under the real path
             add_dirs=list(state.add_dirs),
             model=state.model,
             effort=state.effort,

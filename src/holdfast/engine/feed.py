@@ -16,8 +16,8 @@ import msgspec
 
 from holdfast.core.ids import stream_of
 from holdfast.engine.port import CaughtUp, FeedEvent, Resync, Text
-from holdfast.store.port import EventStore
-from holdfast.wire.api import EventObject
+from holdfast.store.port import Draft, EventStore
+from holdfast.wire.api import EventObject, Snapshot
 
 
 class Publication(msgspec.Struct, frozen=True):
@@ -105,11 +105,47 @@ class Feed:
                 channel.close()
 
 
+class _Known:
+    """How far the reader has the text of each open item.
+
+    A piece that does not join on is left out: its item had completed when the drafts were read, and the completion,
+    which has the whole text, comes next.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[str, int] = {}
+
+    def begin(self, snapshot: Snapshot) -> None:
+        self._ends = {item.id: len(item.text) for item in snapshot.items if item.status == "open"}
+
+    def whole(self, drafts: Sequence[Draft]) -> list[Text]:
+        """The text so far of all items that are open now."""
+        self._ends = {draft.item_id: len(draft.text) for draft in drafts}
+        return [Text(draft.item_id, 0, draft.text) for draft in drafts]
+
+    def joining(self, publication: Publication) -> Iterator[Text]:
+        for event in publication.events:
+            if event.type == "item.completed":
+                self._ends.pop(_completed.decode(event.data).item_id, None)
+        for text in publication.texts:
+            if text.offset <= self._ends.get(text.item, 0):
+                self._ends[text.item] = text.offset + len(text.text)
+                yield text
+
+
+class _Completed(msgspec.Struct):
+    item_id: str
+
+
+_completed = msgspec.json.Decoder(_Completed)
+
+
 async def follow(
     feed: Feed, store: EventStore, thread_id: str, *, after: int | None, page: int
 ) -> AsyncGenerator[FeedEvent, None]:
     """The stream of one reader, as `EnginePort.follow` describes it. The channel is opened first, so that nothing
     that is committed while the log is read can be missed."""
+    known = _Known()
     with feed.channel(thread_id) as channel:
         cursor = after
         if cursor is not None:
@@ -122,14 +158,15 @@ async def follow(
                 return
             yield snapshot
             cursor = snapshot.version
+            known.begin(snapshot)
         else:
             async for event in _log(store, thread_id, cursor, page):
                 yield event
                 cursor = event.version
         yield CaughtUp(cursor)
         if after is not None:
-            for draft in await store.drafts(thread_id):
-                yield Text(draft.item_id, draft.offset, draft.text)
+            for text in known.whole(await store.drafts(thread_id)):
+                yield text
         while True:
             await channel.wait()
             taken = channel.take()
@@ -139,8 +176,8 @@ async def follow(
                 async for event in _log(store, thread_id, cursor, page):
                     yield event
                     cursor = event.version
-                for draft in await store.drafts(thread_id):
-                    yield Text(draft.item_id, draft.offset, draft.text)
+                for text in known.whole(await store.drafts(thread_id)):
+                    yield text
                 continue
             for publication in taken:
                 if publication.version < cursor:
@@ -148,7 +185,7 @@ async def follow(
                 async for event in _events(store, thread_id, cursor, publication, page):
                     yield event
                     cursor = event.version
-                for text in publication.texts:
+                for text in known.joining(publication):
                     yield text
             if channel.closed:
                 return

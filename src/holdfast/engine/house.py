@@ -90,9 +90,16 @@ class Tasks:
         await self._group.__aexit__(None, None, None)
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = self._group.create_task(self._guard(work, name), name=name)
+        guarded = self._guard(work, name)
+        try:
+            task = self._group.create_task(guarded, name=name)
+        except RuntimeError:  # all of them are ending
+            guarded.close()
+            work.close()
+            raise
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
         return task
 
     async def _guard(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -114,3 +121,12 @@ class House(msgspec.Struct, frozen=True):
     limits: Limits
     bounds: Bounds
     kinds: Mapping[str, AgentKind]
+
+    async def pause(self) -> None:
+        """The wait before the store or the runner is tried again."""
+        waiting = asyncio.Event()
+        handle = self.clock.call_later(self.bounds.store_retry_s, waiting.set)
+        try:
+            await waiting.wait()
+        finally:
+            handle.cancel()

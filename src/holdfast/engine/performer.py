@@ -70,7 +70,7 @@ class Performer:
                     await self._once(effect, identity)
                 except (LinkClosed, StoreFull) as error:
                     log.warning("cannot finish %s yet: because %s; trying again", identity, error)
-                    await self._pause()
+                    await self._worker.house.pause()
                 else:
                     return
         finally:
@@ -107,11 +107,15 @@ class Performer:
             await self._failed(effect, identity, error.detail)
             return
         except LinkRefused as error:
+            if error.code == "ended":  # an earlier runner began it and died: nothing can have reached that process
+                await worker.end_session(SessionEnded("runner_lost"))
+                return
             why = _WORDS.get(error.code, "the runner refused")
             words = f"cannot start {worker.state.agent}: because {why}: {error.detail}"
             await self._failed(effect, identity, words)
             return
-        await self._adopt(effect, identity, kind, context, launch, link.welcome.runner)
+        if not await self._adopt(effect, identity, kind, context, launch, link.welcome.runner):
+            await link.stop(effect.session_id, Ladder(None, worker.house.bounds.terminate_s))
 
     async def _adopt(
         self,
@@ -121,7 +125,8 @@ class Performer:
         context: LaunchContext,
         launch: Launch,
         runner: str,
-    ) -> None:
+    ) -> bool:
+        """False: the session ended while its process was started, which nobody needs any more."""
         worker = self._worker
         live = LiveSession.begin(
             kind,
@@ -142,9 +147,11 @@ class Performer:
             effect.generation, launch.native_id, launch.resumed, launch.why, launch.grown, runner
         )
         writes = live.intend(Begin(), worker.house.clock.now())
-        await worker.adopt(live, command, writes, identity)
+        if not await worker.adopt(live, command, writes, identity):
+            return False
         faults.point(ADOPTED)
         worker.pump.start()
+        return True
 
     async def _failed(self, effect: fx.OpenSession, identity: str, words: str) -> None:
         failure = Failure("start_failed", words)
@@ -201,7 +208,10 @@ class Performer:
         link = await self._link()
         if run is not None and session is not None:
             try:
-                kind, context = self._context(effect.session_id, Binding(session.native_id, True))
+                known = worker.state.binding
+                resumable = known is not None and known.native_id == session.native_id and known.resumable
+                binding = Binding(session.native_id, resumable)
+                kind, context = self._context(effect.session_id, binding)
                 calls = list(kind.history_calls(context, run.prompt_ref))
                 if calls:
                     found = kind.read_history(await self._ask(link, calls))
@@ -232,11 +242,3 @@ class Performer:
             return await self._worker.house.runners.link()
         except HoldfastError as error:
             raise LinkClosed(error.detail) from error
-
-    async def _pause(self) -> None:
-        waiting = asyncio.Event()
-        handle = self._worker.house.clock.call_later(self._worker.house.bounds.store_retry_s, waiting.set)
-        try:
-            await waiting.wait()
-        finally:
-            handle.cancel()

@@ -76,7 +76,7 @@ class Pump:
             link = await worker.house.runners.link()
         except HoldfastError as error:
             log.warning("cannot reach the runner for %s: because %s", live.id, error.detail)
-            await self._pause()
+            await self._worker.house.pause()
             return False
         sending = worker.house.tasks.start(self._send_all(link), f"frames to {live.id}")
         try:
@@ -109,7 +109,7 @@ class Pump:
                 ended = await self._worker.consume(records)
             except StoreFull as full:
                 log.error("cannot store frames of %s: because %s; trying again", self._worker.id, full.detail)
-                await self._pause()
+                await self._worker.house.pause()
             except StoreConflict as conflict:
                 log.error("cannot store frames of %s: because %s", self._worker.id, conflict.detail)
                 await self._worker.start()
@@ -151,17 +151,9 @@ class Pump:
             try:
                 await self._worker.end_session(report)
             except StoreFull:
-                await self._pause()
+                await self._worker.house.pause()
             else:
                 return
-
-    async def _pause(self) -> None:
-        waiting = asyncio.Event()
-        handle = self._worker.house.clock.call_later(self._worker.house.bounds.store_retry_s, waiting.set)
-        try:
-            await waiting.wait()
-        finally:
-            handle.cancel()
 
 
 def _batches(records: Iterable[Record]) -> Iterable[list[Record]]:

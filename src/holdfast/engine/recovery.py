@@ -18,6 +18,7 @@ from holdfast.core import effects as fx
 from holdfast.core.reports import SessionEnded
 from holdfast.engine.session import LiveSession
 from holdfast.errors import HoldfastError
+from holdfast.store.port import StoreConflict, StoreFull
 
 if TYPE_CHECKING:
     from holdfast.engine.worker import ThreadWorker
@@ -58,7 +59,7 @@ async def recover(workers: Workers, found: Found) -> None:
     async def one(thread_id: str) -> None:
         async with gate:
             try:
-                await _take_up(workers.get(thread_id), found)
+                _add(found, await _until_stored(workers.get(thread_id)))
             except Exception:
                 found.failed += 1
                 log.exception("cannot take up thread %s: because of a fault in Holdfast", thread_id)
@@ -69,13 +70,30 @@ async def recover(workers: Workers, found: Found) -> None:
     log.info("recovery found %s", msgspec.json.encode(found).decode())
 
 
-async def _take_up(worker: ThreadWorker, found: Found) -> None:
+async def _until_stored(worker: ThreadWorker) -> Found:
+    while True:
+        try:
+            return await worker.take_up()
+        except (StoreFull, StoreConflict) as error:
+            log.error("cannot take up thread %s yet: because %s; trying again", worker.id, error.detail)
+            await worker.house.pause()
+
+
+def _add(found: Found, one: Found) -> None:
+    for name in ("sessions_joined", "sessions_lost", "translators_folded", "effects", "frames_resent"):
+        setattr(found, name, getattr(found, name) + getattr(one, name))
+
+
+async def take_up(worker: ThreadWorker) -> Found:
+    """Go on with one thread. Called by its worker alone, before the first command of this engine's life; may be
+    called again when it failed."""
+    found = Found(threads=1)
     await worker.start()
     effects = worker.performer.loaded
     opening = any(isinstance(x, fx.OpenSession) for x in effects)
     row = worker.performer.row
     session = worker.state.session
-    if session is not None and session.stage != "closed":
+    if session is not None and session.stage != "closed" and worker.live is None:
         if row is not None and row.open and row.session == session.id:
             await _join(worker, found)
         elif not opening:
@@ -87,8 +105,8 @@ async def _take_up(worker: ThreadWorker, found: Found) -> None:
             worker.waiting[fx.identity(effect)] = effect
         else:
             worker.performer.perform(effect)
-    await worker.flush()
     faults.point(RECOVERED)
+    return found
 
 
 async def _join(worker: ThreadWorker, found: Found) -> None:

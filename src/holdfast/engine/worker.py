@@ -25,6 +25,7 @@ from holdfast.core.evolve import fold
 from holdfast.core.ids import stream_of
 from holdfast.core.policies import deadlines
 from holdfast.core.reports import Report, SessionEnded, TurnEnded
+from holdfast.engine import recovery
 from holdfast.engine.drafts import Drafts
 from holdfast.engine.feed import Publication
 from holdfast.engine.house import House
@@ -62,6 +63,8 @@ class ThreadWorker:
         ] = {}  # effects of the living session that no translator has taken yet
         self.pending_writes: list[store.WriteRow] = []  # loaded frames that the runner may not have
         self._lock = asyncio.Lock()
+        self._taking_up = asyncio.Lock()
+        self._found: recovery.Found | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loaded = False
 
@@ -80,6 +83,7 @@ class ThreadWorker:
 
         Raises Rejected, Unavailable, StoreConflict, StoreFull: then nothing has happened.
         """
+        await self.take_up()
         async with self._lock:
             await self._load()
             decided = decide(self.state, command, self._context())
@@ -96,9 +100,18 @@ class ThreadWorker:
 
     async def refuse(self, receipt: store.Receipt) -> None:
         """Store a deterministic refusal, so that the same command gets it again."""
+        await self.take_up()
         async with self._lock:
             await self._load()
             await self._commit(Decided(self.state, [], [], []), causation="refused", receipt=receipt)
+
+    async def take_up(self) -> recovery.Found:
+        """Go on with what an earlier engine left under way, once and before any command. Raises StoreFull: again."""
+        if self._found is None:
+            async with self._taking_up:
+                if self._found is None:
+                    self._found = await recovery.take_up(self)
+        return self._found
 
     async def start(self) -> None:
         """Load; used by recovery to look at the state before anything happens."""
@@ -109,15 +122,20 @@ class ThreadWorker:
         """Nothing is going on: the worker may be dropped from memory."""
         session = self.state.session
         open_session = session is not None and session.stage != "closed"
-        return not (open_session or self.state.runs or self._lock.locked() or self.performer.busy())
+        locked = self._lock.locked() or self._taking_up.locked()
+        return not (open_session or self.state.runs or locked or self.performer.busy())
 
     # Sessions
 
     async def adopt(
         self, live: LiveSession, command: Command, writes: Sequence[store.WriteRow], done: str
-    ) -> None:
-        """A session's process runs: its row, the handshake's frames and what that means are one commit."""
+    ) -> bool:
+        """A session's process runs: its row, the handshake's frames and what that means are one commit. False: the
+        session has ended in the meantime, and nothing was done."""
         async with self._lock:
+            session = self.state.session
+            if session is None or session.generation != live.row.generation or session.stage == "closed":
+                return False
             decided = decide(self.state, command, self._context())
             self.live = live
             try:
@@ -127,6 +145,7 @@ class ThreadWorker:
             except BaseException:
                 self.live = None
                 raise
+            return True
 
     async def consume(self, records: Sequence[Record]) -> bool:
         """Commit what the session's records lead to. Returns True when the session has ended with them.

@@ -14,11 +14,12 @@ import apsw
 import msgspec
 
 from holdfast.core.events import ImageRef
-from holdfast.core.ids import stream_of
+from holdfast.core.ids import number_of, stream_of
 from holdfast.store.port import Draft
 from holdfast.wire import api
 
 PAGE_MAX: Final = 1000
+MAX_ORDINAL: Final = 2**62
 
 _THREAD: Final = """
 SELECT id, title, project, cwd, add_dirs, agent, model, effort, mode, plan, status, parent,
@@ -202,10 +203,12 @@ def _run(row: Sequence[Any], status: str, requests: list[str]) -> api.RunObject:
 
 
 def items(db: apsw.Connection, thread_id: str, before: str, limit: int) -> list[api.ItemObject]:
-    earlier = "AND i.ordinal < (SELECT ordinal FROM items WHERE id = ?3)" if before else ""
-    sql = f"{_ITEM} WHERE i.thread_id = ?1 {earlier} ORDER BY i.ordinal DESC LIMIT ?2"
-    values = (thread_id, page(limit), before) if before else (thread_id, page(limit))
-    rows = db.execute(sql, values).fetchall()
+    try:
+        end = number_of(before) if before else MAX_ORDINAL
+    except ValueError:
+        return []
+    sql = _ITEM + "WHERE i.thread_id = ? AND i.ordinal < ? ORDER BY i.ordinal DESC LIMIT ?"
+    rows = db.execute(sql, (thread_id, end, page(limit))).fetchall()
     pieces = drafts(db, thread_id) if any(row[7] == "open" for row in rows) else {}
     return [_item(row, pieces.get(row[0], "")) for row in reversed(rows)]
 
@@ -319,8 +322,8 @@ def _request(row: Sequence[Any]) -> api.RequestObject:
 
 def head(db: apsw.Connection, stream: str) -> int:
     """0 if there is no such stream."""
-    found = db.execute("SELECT head FROM streams WHERE stream = ?", (stream,)).get
-    return 0 if found is None else int(found)
+    found = db.execute("SELECT max(version) FROM events WHERE stream = ?", (stream,)).get
+    return int(found or 0)
 
 
 def events(db: apsw.Connection, stream: str, after: int, limit: int) -> list[api.EventObject]:

@@ -16,8 +16,6 @@ from holdfast.core import events as e
 from holdfast.store import reads, views
 from holdfast.store.port import Commit, Committed, Receipt, SessionRow, StoreConflict
 
-_NEW_STREAM: Final = "INSERT INTO streams (stream, head) VALUES (?, ?) ON CONFLICT DO NOTHING"
-_NEXT: Final = "UPDATE streams SET head = ?3 WHERE stream = ?1 AND head = ?2"
 _EVENT: Final = """
 INSERT INTO events (stream, version, type, type_version, at, causation, correlation, data)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -54,27 +52,19 @@ _DRAFTS_DONE: Final = "DELETE FROM drafts WHERE item_id = ?"
 
 
 def advance(db: apsw.Connection, commit: Commit) -> int:
-    """Move the stream's head from the expected version and return it. Raises StoreConflict, with nothing changed."""
-    version = commit.expected + len(commit.events)
-    if not commit.events:
-        current = reads.head(db, commit.stream)
-    elif commit.expected == 0:
-        db.execute(_NEW_STREAM, (commit.stream, version))
-        current = 0 if db.changes() else -1
-    else:
-        db.execute(_NEXT, (commit.stream, commit.expected, version))
-        current = commit.expected if db.changes() else -1
-    if current != commit.expected:
+    """The stream's head after the commit. Raises StoreConflict, with nothing changed."""
+    head = reads.head(db, commit.stream)
+    if head != commit.expected:
         raise StoreConflict(
             "conflict",
-            f"cannot commit to {commit.stream}: because it is at version {reads.head(db, commit.stream)}, "
-            f"not at {commit.expected}; read it again and decide again",
+            f"cannot commit to {commit.stream}: because it is at version {head}, not at {commit.expected}; "
+            "read it again and decide again",
         )
-    return version
+    return head + len(commit.events)
 
 
 def append(db: apsw.Connection, commit: Commit, version: int) -> Committed:
-    """All that the commit asks for; its head is at `version` already. After an exception the caller rolls back;
+    """All that the commit asks for; `advance` gave its `version`. After an exception the caller rolls back;
     StoreConflict: its receipt exists."""
     if commit.events:
         _log(db, commit)

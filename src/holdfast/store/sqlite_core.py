@@ -245,8 +245,11 @@ class SqliteCore:
         return True
 
     def close(self) -> None:
-        """The last connection that closes moves the log into the database."""
-        self.db.close()
+        """The last connection that closes moves the log into the database; if it cannot, the next opening does."""
+        try:
+            self.db.close()
+        except apsw.Error as error:
+            log.warning("cannot checkpoint %s while closing: because of %s", self.path, _named(error))
 
 
 def connect(path: str, *, vfs: str | None = None, reader: bool = False) -> apsw.Connection:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from holdfast.core import events as e
+from holdfast.core.ids import number_of
 
 Value = str | int | float | bytes | None
 Statement = tuple[str, Sequence[Value]]
@@ -88,15 +89,16 @@ START_ITEM: Final = """
 INSERT INTO items (id, thread_id, run_id, attempt, ordinal, parent_id, command_id, kind, status, started, at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open', ?9, ?10)
 """
-COMPLETE_ITEM: Final = "UPDATE items SET status = ?2, completed = ?3 WHERE id = ?1"
+COMPLETE_ITEM: Final = "UPDATE items SET status = ?3, completed = ?4 WHERE thread_id = ?1 AND ordinal = ?2"
 COMPLETE_ITEM_OF_RUN: Final = """
-UPDATE runs SET last_activity_at = ?2, stalled_since = NULL WHERE id = (SELECT run_id FROM items WHERE id = ?1)
+UPDATE runs SET last_activity_at = ?3, stalled_since = NULL
+WHERE id = (SELECT run_id FROM items WHERE thread_id = ?1 AND ordinal = ?2)
 """
 COMPLETE_TEXT_OF_RUN: Final = """
-UPDATE runs SET last_activity_at = ?2, stalled_since = NULL,
-  answer = CASE (SELECT kind FROM items WHERE id = ?1)
-    WHEN 'assistant_message' THEN coalesce(?3, (SELECT started FROM items WHERE id = ?1)) ELSE answer END
-WHERE id = (SELECT run_id FROM items WHERE id = ?1)
+UPDATE runs SET last_activity_at = ?3, stalled_since = NULL,
+  answer = CASE (SELECT kind FROM items WHERE thread_id = ?1 AND ordinal = ?2) WHEN 'assistant_message'
+    THEN coalesce(?4, (SELECT started FROM items WHERE thread_id = ?1 AND ordinal = ?2)) ELSE answer END
+WHERE id = (SELECT run_id FROM items WHERE thread_id = ?1 AND ordinal = ?2)
 """
 
 OPEN_REQUEST: Final = """
@@ -232,11 +234,12 @@ def _item_started(ev: e.ItemStarted, w: At) -> list[Statement]:
 
 
 def _item_completed(ev: e.ItemCompleted, w: At) -> list[Statement]:
-    complete: Statement = (COMPLETE_ITEM, (ev.item_id, ev.status, w.position))
+    key = (w.thread_id, number_of(ev.item_id))
+    complete: Statement = (COMPLETE_ITEM, (*key, ev.status, w.position))
     if ev.status != "completed":
-        return [complete, (COMPLETE_ITEM_OF_RUN, (ev.item_id, w.at))]
+        return [complete, (COMPLETE_ITEM_OF_RUN, (*key, w.at))]
     text = None if ev.text is None else w.position
-    return [complete, (COMPLETE_TEXT_OF_RUN, (ev.item_id, w.at, text))]
+    return [complete, (COMPLETE_TEXT_OF_RUN, (*key, w.at, text))]
 
 
 def _request_opened(ev: e.RequestOpened, w: At) -> list[Statement]:

@@ -66,34 +66,69 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT. `announce` is called once, when the server listens and server.json is there."""
     _refuse_what_is_not_built(config)
-    with take_home(home, config, restarted=options.restarted):
+    asked = Asked()
+    with asked.by_signals(), take_home(home, config, restarted=options.restarted):
         home.server_path.unlink(missing_ok=True)  # of a server that died
         token = home.token()
-        listener = bind(config, options)
-        with contextlib.closing(listener):
+        with contextlib.closing(bind(config, options)) as listener:
             host, port = options.host or config.server.host, listener.getsockname()[1]
             restart = restart_spec(home, config, options, port)
             async with (open_engine or _open_engine)(home, config, restart) as engine:
                 walls = Access(host, port, {token: LOCAL})
-                app = Application(engine, walls, bounds=config.bounds)
-                info = ServerInfo(
-                    url=f"http://{_reachable(host)}:{port}",
-                    pid=os.getpid(),
-                    version=__version__,
-                    started_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                    restarted=options.restarted,
-                )
+                app = Application(engine, walls, bounds=config.bounds, stopping=asked.stopping)
+                info = _info(host, port, options)
 
                 async def listening() -> None:
                     home.write_server(info)
                     announce(info)
 
                 try:
-                    if await listen(app, listener, on_listening=listening) and isinstance(engine, EndsAgents):
+                    await listen(app, listener, asked, on_listening=listening)
+                    if asked.with_agents and isinstance(engine, EndsAgents):
                         log.info("ending all agents, as asked")
                         await engine.stop_agents()
                 finally:
                     home.remove_server(info.pid)
+
+
+def _info(host: str, port: int, options: Options) -> ServerInfo:
+    return ServerInfo(
+        url=f"http://{_reachable(host)}:{port}",
+        pid=os.getpid(),
+        version=__version__,
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        restarted=options.restarted,
+    )
+
+
+class Asked:
+    """Whether the server is asked to end: from its very beginning on, so that no end is an unclean one.
+
+    SIGTERM and SIGINT end the server, SIGUSR1 its agents too. Whoever asks twice does not want to wait for anybody.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.with_agents = False
+        self.insist: Callable[[], None] = lambda: None
+
+    def _ask(self, number: int) -> None:
+        if self.stopping.is_set():
+            self.insist()
+        self.with_agents = self.with_agents or number == signal.SIGUSR1
+        self.stopping.set()
+
+    @contextlib.contextmanager
+    def by_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        for number in numbers:
+            loop.add_signal_handler(number, self._ask, number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
 
 
 def _open_engine(
@@ -234,13 +269,9 @@ class _Server(uvicorn.Server):
 
 
 async def listen(
-    app: Application, listener: socket.socket, *, on_listening: Callable[[], Awaitable[None]]
-) -> bool:
-    """Serves the application on the socket until a signal or `app.stopping`; streams end within `http_drain_s`.
-
-    True: it was SIGUSR1, by which the agents shall end too.
-    """
-    with_agents = False
+    app: Application, listener: socket.socket, asked: Asked, *, on_listening: Callable[[], Awaitable[None]]
+) -> None:
+    """Serves the application on the socket until somebody asks it to end; open streams end within `http_drain_s`."""
     server = _Server(
         uvicorn.Config(
             app,
@@ -254,29 +285,12 @@ async def listen(
             timeout_keep_alive=app.bounds.http_idle_s,
             timeout_graceful_shutdown=max(1, round(app.bounds.http_drain_s)),
         ),
-        app.stopping,
+        asked.stopping,
         on_listening,
     )
 
-    def stop(number: int) -> None:
-        nonlocal with_agents
-        with_agents = with_agents or number == signal.SIGUSR1
-        server.force_exit = app.stopping.is_set()  # asked twice: do not wait for anybody
-        app.stopping.set()
+    def insist() -> None:
+        server.force_exit = True
 
-    with _signals(stop):
-        await server.serve([listener])
-    return with_agents
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[int], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    for number in numbers:
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+    asked.insist = insist
+    await server.serve([listener])

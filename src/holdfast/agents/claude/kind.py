@@ -23,7 +23,7 @@ from holdfast.agents.port import (
     Mode,
     TranslatorContext,
 )
-from holdfast.core.reports import RequestKind
+from holdfast.core.reports import REQUEST_KINDS, RequestKind
 from holdfast.wire.link import FindInFile, HostCall, RunProgram, StatFile
 
 # With CLAUDE_CODE_SIMPLE (what --bare sets) the program runs no hooks, so that no call reaches our gate (measured,
@@ -68,10 +68,17 @@ class ClaudeKind:
 
     name = "claude"
     default_command: Sequence[str] = ("claude",)
+    home_variable = "CLAUDE_CONFIG_DIR"
+    nesting_markers: Sequence[str] = tuple(sorted(REMOVED))
     env_names: Sequence[str] = (
         "ANTHROPIC_*",
         "API_TIMEOUT_MS",
-        "AWS_*",
+        "AWS_BEARER_TOKEN_BEDROCK",  # whoever uses the secret keys themselves names them in env_pass
+        "AWS_CONFIG_FILE",
+        "AWS_DEFAULT_REGION",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_SHARED_CREDENTIALS_FILE",
         "BASH_DEFAULT_TIMEOUT_MS",
         "BASH_MAX_OUTPUT_LENGTH",
         "BASH_MAX_TIMEOUT_MS",
@@ -132,16 +139,9 @@ class ClaudeKind:
         usage=True,
         rate_limits=True,
     )
-    lanes: Mapping[RequestKind, Lane] = {
-        "command": "reask-recorded",
-        "file_change": "reask-recorded",
-        "file_read": "reask-recorded",
-        "tool": "reask-recorded",
-        "network": "reask-recorded",
-        "plan": "reask-recorded",
-        "question": "reask-recorded",
-        "unknown": "hosted-alive",
-    }
+    # A request ends with its process: after a kill the model asks again, under another id. Taking a recorded decision
+    # up then is not built, so no better lane is declared.
+    lanes: Mapping[RequestKind, Lane] = dict.fromkeys(REQUEST_KINDS, "hosted-alive")
     modes: Mapping[Mode, str] = {
         "ask": "Every call that changes or reaches anything is put to you, whatever Claude Code's own settings allow; "
         "what they forbid stays forbidden.",

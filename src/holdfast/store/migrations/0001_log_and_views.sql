@@ -6,14 +6,10 @@ CREATE TABLE log (
   generation INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE streams (
-  stream TEXT PRIMARY KEY,
-  head   INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
+-- A stream is its events; its head is the version of the last one.
 CREATE TABLE events (
   position     INTEGER PRIMARY KEY,
-  stream       TEXT NOT NULL REFERENCES streams (stream),
+  stream       TEXT NOT NULL,
   version      INTEGER NOT NULL,
   type         TEXT NOT NULL,
   type_version INTEGER NOT NULL,
@@ -25,7 +21,7 @@ CREATE TABLE events (
 ) STRICT;
 
 CREATE TABLE snapshots (
-  stream  TEXT PRIMARY KEY REFERENCES streams (stream),
+  stream  TEXT PRIMARY KEY,
   version INTEGER NOT NULL,
   data    BLOB NOT NULL
 ) STRICT;
@@ -149,8 +145,9 @@ CREATE TABLE runs (
 ) STRICT;
 CREATE INDEX runs_unfinished ON runs (thread_id) WHERE ended_at IS NULL;
 
+-- An item is found by its ordinal, which is the number in its id: an index of ids would cost a page in each commit.
 CREATE TABLE items (
-  id         TEXT PRIMARY KEY,
+  id         TEXT NOT NULL,
   thread_id  TEXT NOT NULL REFERENCES threads (id),
   run_id     TEXT,
   attempt    INTEGER NOT NULL,
@@ -162,7 +159,7 @@ CREATE TABLE items (
   started    INTEGER NOT NULL,
   completed  INTEGER,
   at         REAL NOT NULL,
-  UNIQUE (thread_id, ordinal)
+  PRIMARY KEY (thread_id, ordinal)
 ) STRICT;
 CREATE INDEX items_open ON items (thread_id) WHERE status = 'open';
 

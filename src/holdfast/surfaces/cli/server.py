@@ -165,12 +165,13 @@ def _stop_server(home: Home, *, agents: bool, force: bool, say: Say) -> int | No
             "home_held", f"cannot stop the server: because nobody knows the pid that holds {home.path}"
         )
     _signal(pid, signal.SIGUSR1 if agents and not force else signal.SIGTERM)
-    if _gone(home, BOUNDS.server_stop_s + (BOUNDS.stop_wait_s if agents else 0)):
+    patience = BOUNDS.http_drain_s + 2.0 if force else BOUNDS.server_stop_s
+    if _gone(home, patience + (BOUNDS.stop_wait_s if agents and not force else 0)):
         return pid
     if not force:
         raise Stop(
             "busy",
-            f"cannot stop the server: because pid {pid} did not end within {BOUNDS.server_stop_s:g} s; "
+            f"cannot stop the server: because pid {pid} did not end within {patience:g} s; "
             "use --force to kill it",
             UNAVAILABLE,
         )

@@ -41,6 +41,7 @@ def serve(
         return None
     import asyncio
     import logging
+    import os
 
     from holdfast.config import load
     from holdfast.home import ServerInfo
@@ -55,8 +56,7 @@ def serve(
     def announce(info: ServerInfo) -> None:
         _announce(cli, info)
 
-    import os
-
+    cli.home.prepare()
     config = load(cli.home, os.environ)
     options = Options(host=host, port=port, restarted=restarted, prefer_port=prefer_port)
     asyncio.run(run_server(cli.home, config, options, announce=announce))

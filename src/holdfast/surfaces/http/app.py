@@ -31,14 +31,23 @@ NOBODY = Caller(owner="", scopes=frozenset())
 
 
 class Application:
-    """The whole of `/api/v1` over one engine. Set `stopping` to let streams end."""
+    """The whole of `/api/v1` over one engine.
 
-    def __init__(self, engine: EnginePort, walls: Access, *, bounds: Bounds = BOUNDS) -> None:
+    `stopping` is set once the server is asked to end: streams end, waits return, commands are refused.
+    """
+
+    def __init__(
+        self,
+        engine: EnginePort,
+        walls: Access,
+        *,
+        bounds: Bounds = BOUNDS,
+        stopping: asyncio.Event | None = None,
+    ) -> None:
         self.engine = engine
         self.walls = walls
         self.bounds = bounds
-        #: set once the server is asked to stop: streams end, waits return, commands are refused
-        self.stopping = asyncio.Event()
+        self.stopping = stopping or asyncio.Event()
         self._under_way = 0
         self._router = Router(routes=self._routes(), redirect_slashes=False, default=_nothing_here)
 

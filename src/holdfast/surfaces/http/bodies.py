@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from holdfast.core.ids import kind_of
 from holdfast.errors import HoldfastError
 from holdfast.settings import Bounds
 from holdfast.wire.api import NewAnswer, NewImage, NewMessage, NewThread
@@ -23,6 +24,7 @@ from holdfast.wire.api import NewAnswer, NewImage, NewMessage, NewThread
 DELIVERIES = ("auto", "queue", "steer", "restart")
 MODES = ("ask", "edits", "auto", "full")
 DECISIONS = ("accept", "accept_for_session", "decline", "cancel")
+STATUSES = ("idle", "queued", "working", "waiting", "paused", "failed")
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -109,10 +111,6 @@ def _folder(name: str, value: str, bounds: Bounds) -> None:
     if not os.path.isabs(value):
         raise invalid(
             f"cannot use the body: because the field {name} is {value!r} and must be an absolute path"
-        )
-    if not os.path.isdir(value):
-        raise invalid(
-            f"cannot use the body: because the field {name} is {value}, and there is no such folder"
         )
 
 
@@ -226,6 +224,23 @@ def no_fields(data: bytes) -> None:
     """For commands that are wholly said by their path."""
     for name in parse_object(data):
         raise invalid(f"cannot use the body: because it has the unknown field {name}; none is known here")
+
+
+def place(query: Mapping[str, str], name: str, kind: str) -> str:
+    """Where a page begins: an id as an earlier page gave it, "" for the first page."""
+    text = query.get(name, "")
+    if text and kind_of(text) != kind:
+        raise invalid(f"cannot read the query: because {name} is {text[:60]!r}, which no page has given")
+    return text
+
+
+def one_of(query: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    text = query.get(name, "")
+    if text and text not in allowed:
+        raise invalid(
+            f"cannot read the query: because {name} is {text[:60]!r}; allowed is one of {', '.join(allowed)}"
+        )
+    return text
 
 
 def whole(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:

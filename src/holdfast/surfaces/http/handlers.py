@@ -61,10 +61,10 @@ async def list_threads(call: Call) -> Answer:
     limit = _limit(call, query.get("limit"))
     page = await call.engine.threads(
         call.caller,
-        before=query.get("cursor", ""),
+        before=bodies.place(query, "cursor", "th"),
         limit=limit,
         project=query.get("project", ""),
-        status=query.get("status", ""),
+        status=bodies.one_of(query, "status", bodies.STATUSES),
     )
     return _json({"threads": page, "cursor": page[-1].id if len(page) == limit else None})
 
@@ -87,7 +87,9 @@ async def send_message(call: Call) -> Answer:
 async def list_items(call: Call) -> Answer:
     query = call.query(("before", "limit"))
     limit = _limit(call, query.get("limit"))
-    page = await call.engine.items(call.caller, call.id, before=query.get("before", ""), limit=limit)
+    page = await call.engine.items(
+        call.caller, call.id, before=bodies.place(query, "before", "item"), limit=limit
+    )
     return _json({"items": page, "before": page[0].id if len(page) == limit else None})
 
 

@@ -1,0 +1,1 @@
+"""The numbers that Holdfast holds, each measured against a named reference in the same run: `python -m bench`."""

@@ -1,0 +1,1 @@
+"""One module per kind of measurement; `__main__` has the list."""

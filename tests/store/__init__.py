@@ -1,0 +1,1 @@
+"""The event store: what is special about SQLite, and what the contract suite stands on."""

@@ -435,6 +435,36 @@ async def test_the_end_of_a_run_is_absorbing(store: EventStore) -> None:
     assert thread is not None and (thread.status, thread.usage.input) == ("failed", 1)
 
 
+@pytest.mark.parametrize(
+    "sign",
+    [
+        e.RunActive(RUN),
+        e.RunWorking(RUN, 1),
+        e.RunDispatched(RUN, 1, "written"),
+        e.RunStopping(RUN, "person:ada"),
+        e.RunStarting(RUN, 2, "retry"),
+        item(2),
+        e.ItemCompleted(ITEM, "completed", "x"),
+        e.ItemCompleted(ITEM, "failed"),
+        e.RequestAnswered(REQUEST, "accept", "person:ada"),
+        e.RequestClosed(REQUEST, "withdrawn", "withdrawn_by_agent"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+async def test_a_stalled_run_shows_since_when_until_it_moves(store: EventStore, sign: e.Event) -> None:
+    await store.commit(begin())
+    opened = e.RequestOpened(REQUEST, RUN, 1, 1, "command", "hosted-alive", "ls", "f" * 32)
+    await store.commit(then(2, e.RunStarting(RUN, 1, "initial"), item(1), opened, at=5.0))
+    await store.commit(then(5, e.RunStalled(RUN, 5.0), at=305.0))
+    still = await store.run(RUN)
+    assert still is not None
+    assert still.stalled_since == still.last_activity_at == "1970-01-01T00:00:05.000Z"
+    await store.commit(then(6, sign, at=310.0))
+    moving = await store.run(RUN)
+    assert moving is not None
+    assert (moving.stalled_since, moving.last_activity_at) == (None, "1970-01-01T00:05:10.000Z")
+
+
 async def test_a_closed_session_takes_the_life_of_its_requests(store: EventStore) -> None:
     await store.commit(begin())
     opened = e.RequestOpened(REQUEST, RUN, 1, 1, "command", "hosted-alive", "ls", "f" * 32)

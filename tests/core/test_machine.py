@@ -6,7 +6,7 @@ from tests.core.machine import ThreadMachine
 
 TestThread = ThreadMachine.TestCase
 TestThread.settings = settings(
-    max_examples=500,
+    max_examples=300,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,

@@ -288,3 +288,29 @@ def test_a_binding_that_can_no_longer_be_resumed_is_noted() -> None:
     thread.when(w.told(r.BindingChanged("native-9", False))).then(
         event("binding.stored", native_id="native-9")
     )
+
+
+def test_what_is_told_to_a_thread_without_a_session_is_nothing() -> None:
+    thread = given(w.create())
+    thread.when(
+        w.launched(), w.launch_failed(), w.ready(), w.ended(), c.BindingMeasured("native-1", 1)
+    ).then_nothing()
+    thread.when(w.launched(0), w.launch_failed(0), w.told(r.BindingChanged("x", True), g=0)).then_nothing()
+
+
+def test_the_notice_of_a_rebuilt_context_says_why() -> None:
+    outcome = with_history().when(w.send("two"), w.launched(2, why="its file was deleted"))
+    assert "was started, because its file was deleted." in outcome.only("item.started").text
+
+
+def test_a_prompt_that_waits_beside_a_stopped_run_goes_to_the_next_session() -> None:
+    thread = given(
+        w.create("one"), w.opened(), w.working(), w.turn("bg"), w.turn_ended("t1"), w.send("two"), w.stop(2)
+    )
+    thread.when(5.0, c.TimeUp("interrupt", w.run_id(2), 1, 1), w.ended(stage="terminate")).then(
+        event("session.closing", reason="stop"),
+        "session.closed",
+        event("run.ended", run_id=w.run_id(2), status="interrupted", forced=True),
+        event("session.opening", generation=2),
+    )
+    assert thread.run(3).attempt == 1

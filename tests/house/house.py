@@ -122,8 +122,11 @@ class House:
         process = self.spawn(fault=fault, source=source, env=env)
         log = self._log(self._starts)
         await until(lambda: b"\n" in log.read_bytes() or process.poll() is not None, said="server started")
-        assert process.poll() is None, f"the server ended: {self.server_log()}"
+        if (code := process.poll()) is not None:
+            raise AssertionError(f"the server ended with {code}: {self.server_log()}")
         self.server = process
+        if self._client is not None:
+            self._client.url = self.info().url
         return process.pid
 
     def spawn(
@@ -165,7 +168,6 @@ class House:
         server = self.server
         assert server is not None
         code = await until(lambda: (server.poll(),) if server.poll() is not None else None, within)
-        await self._forget_client()
         return code[0] or 0
 
     async def stop_server(self) -> None:
@@ -370,6 +372,9 @@ class Talk:
 
     async def notices(self) -> list[str]:
         return [str(item.data.get("code")) for item in await self.items("notice")]
+
+    async def at_rest(self) -> bool:
+        return (await self.client.thread(self.id)).thread.status in ("idle", "failed")
 
     async def session(self) -> dict[str, Any]:
         """What the runner says of the thread's living session."""

@@ -17,11 +17,14 @@ def main() -> None:
         outcome = simulate(first)
         print(outcome.counts, outcome.struck)
         return
-    failed: Counter[str] = Counter()
+    failed, passed, struck, counts = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     began = time.perf_counter()
     for seed in range(first, rest[0]):
         try:
-            simulate(seed)
+            outcome = simulate(seed)
+            passed.update(outcome.passed)
+            struck.update(outcome.struck)
+            counts.update(outcome.counts)
         except BaseException as error:
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
@@ -30,6 +33,10 @@ def main() -> None:
             print(seed, type(error).__name__, str(error)[:300], f"{where.filename.rpartition('/')[2]}:{where.lineno}", flush=True)
             if isinstance(error, KeyboardInterrupt):
                 break
+    for point in sorted(passed):
+        print(f"{point:<28} passed {passed[point]:>7}  struck {struck[point]:>5}")
+    for name, count in sorted(counts.items()):
+        print(f"{name:<40} {count:>6}")
     print(f"{rest[0] - first} seeds in {time.perf_counter() - began:.1f} s; failed: {dict(failed)}")
 
 

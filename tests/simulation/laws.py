@@ -17,6 +17,7 @@ from holdfast.errors import HoldfastError, Rejected
 from holdfast.wire.api import RunObject, Snapshot
 from holdfast.wire.link import Record
 
+from tests.simulation import times
 from tests.simulation.reducer import View
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ async def everything_holds(world: World) -> None:
         no_card_is_dead(picture)
         await versions_have_no_gap(world, thread, picture)
         await text_is_whole(world, thread, picture)
+        await times.runs_end_in_time(world, thread)
+        times.failures_have_causes(world, picture)
     no_input_is_lost(world, pictures)
     nothing_is_said_twice(world)
     answers_are_the_agents(world, pictures)

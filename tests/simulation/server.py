@@ -35,6 +35,8 @@ from tests.simulation.host import Host, Runners
 T = TypeVar("T")
 
 AGENT = "scripted"
+EPOCH = 1_800_000_000.0
+"""The wall clock when a simulation begins, unix seconds."""
 CONFIG = Config(
     ServerConfig(),
     ConfigLimits(),
@@ -130,7 +132,7 @@ class Clock:
         self._loop = asyncio.get_running_loop()
 
     def now(self) -> float:
-        return 1_800_000_000.0 + self._loop.time() + self.step
+        return EPOCH + self._loop.time() + self.step
 
     def call_later(self, delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_later(delay_s, call)

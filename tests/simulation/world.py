@@ -125,6 +125,7 @@ class World:
         self.people = People(self.rng, lambda: self.server, self.counts)
         self.kind = UnsteadyKind(self.rng, self.counts)
         self._servers = 0
+        self._outages: list[tuple[float, float]] = []
         self._server_strikes = list(plan.server)
         self._runner_strikes = list(plan.runner)
         self._since_strike: Counter[str] = Counter()
@@ -167,6 +168,12 @@ class World:
         self.struck[point] += 1
         self.note(f"crash at {point}")
         return True
+
+    def outage(self, begin: float, end: float) -> float:
+        """Seconds between the two in which nothing could be written."""
+        full = self.plan.store_full
+        outages = [*self._outages, (full.begin, full.end + 1.0)] if full is not None else self._outages
+        return sum(max(0.0, min(end, b) - max(begin, a)) for a, b in outages)
 
     def kill_server(self) -> None:
         if self.server is not None and self.server.alive:
@@ -211,7 +218,9 @@ class World:
                 self.note(f"server {self._servers} starts")
                 await self.server.run()
                 self.server = None
-                await asyncio.sleep(0.05 + self.rng.random() * self.rng.choice([0.2, 4.0]))
+                down = 0.05 + self.rng.random() * self.rng.choice([0.2, 4.0])
+                self._outages.append((self._loop.time() - 0.1, self._loop.time() + down + 2.0))
+                await asyncio.sleep(down)
         finally:
             if self.server is not None:
                 self.server.die()

@@ -61,10 +61,9 @@ class Picture:
         unfinished = {i for i, stage in self.stage.items() if stage not in ENDED}
         active = {i for i in unfinished if self.stage[i] != "queued"}
         for i, run in self.runs.items():
-            own = [r["id"] for r in pending if r["run_id"] == i]
-            ahead = [r["id"] for r in pending if r["run_id"] in active]
-            run["requests"] = ahead if self.stage[i] == "queued" else own
-            run["status"] = "waiting" if own and i in active else self.stage[i]
+            asking = {i} | (active if self.stage[i] == "queued" else set())
+            run["requests"] = [r["id"] for r in pending if r["run_id"] in asking]
+            run["status"] = "waiting" if run["requests"] and i in active else self.stage[i]
         statuses = {self.runs[i]["status"] for i in active}
         if "waiting" in statuses:
             status = "waiting"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
@@ -15,6 +17,7 @@ from holdfast.settings import BOUNDS, Bounds
 from holdfast.surfaces.http.access import LOCAL, Access
 from holdfast.surfaces.http.app import Application
 from holdfast.surfaces.serve import Asked, listen
+from tests.surfaces.cli import Program
 from tests.surfaces.memory_engine import MemoryEngine
 
 TOKEN = "hf_a-token-that-only-tests-know"
@@ -74,3 +77,13 @@ async def served(engine: MemoryEngine, bounds: Bounds = BOUNDS) -> AsyncIterator
             finally:
                 app.stopping.set()
                 await task
+
+
+@pytest.fixture
+def fresh() -> Iterator[Program]:
+    """A home that nobody has used."""
+    place = Path(tempfile.mkdtemp(prefix="hf-e2e-"))
+    program = Program(place / "home", place / "user")
+    yield program
+    program.end()
+    shutil.rmtree(place, ignore_errors=True)

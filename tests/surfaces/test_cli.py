@@ -12,7 +12,7 @@ import pytest
 
 from holdfast import __version__
 from holdfast.errors import EXIT, HoldfastError
-from holdfast.surfaces.cli.command import complain, parts
+from holdfast.surfaces.cli.invocation import complain, parts
 from holdfast.surfaces.cli.later import LATER
 from holdfast.surfaces.cli.main import main
 from tests.surfaces.cli import Program

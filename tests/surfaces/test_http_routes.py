@@ -43,6 +43,13 @@ async def test_health_and_readiness(bare: httpx2.AsyncClient, engine: MemoryEngi
     assert (await bare.get(f"{API}/ready")).status_code == 503
 
 
+async def test_only_the_owner_learns_what_recovery_found(
+    bare: httpx2.AsyncClient, http: httpx2.AsyncClient
+) -> None:
+    assert set((await bare.get(f"{API}/ready")).json()) == {"ready"}
+    assert set((await http.get(f"{API}/ready")).json()) == {"ready", "recovery"}
+
+
 async def test_a_thread_with_its_first_message(http: httpx2.AsyncClient, folder: str) -> None:
     answer = await opened(http, folder, "hello there")
     thread, run = answer["thread"]["id"], answer["run"]["id"]

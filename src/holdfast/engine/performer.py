@@ -8,6 +8,7 @@ decides what a failure means.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from holdfast.engine.house import AgentUnusable
 from holdfast.engine.link import Link, LinkClosed, LinkRefused
 from holdfast.engine.session import LiveSession
 from holdfast.errors import HoldfastError
-from holdfast.store.port import SessionRow, StoreFull
+from holdfast.store.port import SessionRow, StoreConflict, StoreFull
 from holdfast.wire.link import HostCall, Ladder, Spec
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Performer:
             while True:
                 try:
                     await self._once(effect, identity)
-                except (LinkClosed, StoreFull) as error:
+                except (LinkClosed, StoreFull, StoreConflict) as error:
                     log.warning("cannot finish %s yet: because %s; trying again", identity, error)
                     await self._worker.house.pause()
                 else:
@@ -97,14 +98,14 @@ class Performer:
         worker = self._worker
         if not self._current(effect.generation) or worker.live is not None:
             return
+        link = await self._link()
         try:
-            link = await self._link()
             kind, context = self._context(effect.session_id)
             launch = kind.launch(context, await self._ask(link, list(kind.launch_calls(context))))
             await link.open(effect.session_id, self._spec(launch, context))
             faults.point(OPENED)
         except AgentUnusable as error:
-            await self._failed(effect, identity, error.detail)
+            await self._failed(link, effect, identity, error.detail)
             return
         except LinkRefused as error:
             if error.code == "ended":  # an earlier runner began it and died: nothing can have reached that process
@@ -112,7 +113,7 @@ class Performer:
                 return
             why = _WORDS.get(error.code, "the runner refused")
             words = f"cannot start {worker.state.agent}: because {why}: {error.detail}"
-            await self._failed(effect, identity, words)
+            await self._failed(link, effect, identity, words)
             return
         if not await self._adopt(effect, identity, kind, context, launch, link.welcome.runner):
             await link.stop(effect.session_id, Ladder(None, worker.house.bounds.terminate_s))
@@ -153,7 +154,10 @@ class Performer:
         worker.pump.start()
         return True
 
-    async def _failed(self, effect: fx.OpenSession, identity: str, words: str) -> None:
+    async def _failed(self, link: Link, effect: fx.OpenSession, identity: str, words: str) -> None:
+        """The process of an earlier try, if there was one that could not be adopted, goes too."""
+        with contextlib.suppress(LinkRefused):
+            await link.stop(effect.session_id, Ladder(terminate_s=None))
         failure = Failure("start_failed", words)
         await self._worker.execute(c.LaunchFailed(effect.generation, failure), done=[identity], vital=True)
 

@@ -34,6 +34,9 @@ SENT = faults.declare("engine.write.sent", "a committed frame has been handed to
 BATCH_RECORDS = 500
 """Records of a dead runner's journal that are committed together."""
 
+NOT_YET = frozenset({"busy", "storage_full"})
+"""Refusals of a write that pass: the agent does not read, or the runner's disk is full."""
+
 
 class Pump:
     """One per worker; runs while its session is live."""
@@ -94,13 +97,23 @@ class Pump:
         worker = self._worker
         after = worker.live.row.frame_no if worker.live else 0
         async with link.attach(session, after) as batches:
-            await worker.flush()
+            await self._flush()
             async for records in batches:
                 if await self._consume(records):
                     link.ack(session, records[-1].no)
                     return True
                 link.ack(session, records[-1].no)
         return False
+
+    async def _flush(self) -> None:
+        while True:
+            try:
+                await self._worker.flush()
+            except (StoreFull, StoreConflict) as error:
+                log.error("cannot store frames for %s: because %s; trying again", self._worker.id, error.detail)
+                await self._worker.house.pause()
+            else:
+                return
 
     async def _consume(self, records: Sequence[Record]) -> bool:
         """Commit, however long the database cannot take more: the frames are safe in the journal."""
@@ -127,6 +140,9 @@ class Pump:
                     return
                 except LinkRefused as refused:
                     log.warning("cannot write to %s: because %s", frame.session, refused)
+                    if refused.code in NOT_YET:
+                        await self._worker.house.pause()
+                        continue
                 self._frames.popleft()
                 faults.point(SENT)
             self._more.clear()

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -30,6 +29,7 @@ from holdfast.errors import HoldfastError
 from holdfast.home import Home, HomeHeld, HomeLock, ServerInfo
 from holdfast.surfaces.http.access import LOCAL, WILDCARDS, Access
 from holdfast.surfaces.http.app import Application
+from holdfast.surfaces.server_program import server_command
 from holdfast.wire.link import Restart
 
 log = logging.getLogger("holdfast.serve")
@@ -181,13 +181,14 @@ def _take_over(home: Home, holder: ServerInfo, within_s: float) -> HomeLock:
 
 def restart_spec(home: Home, config: Config, options: Options, port: int) -> Restart:
     """How the runner starts this server again: as it is now, at the same port, and known as restarted."""
-    argv = [sys.executable, "-m", "holdfast", "serve", "--home", str(home.path), "--restarted"]
-    if options.host:
-        argv += ["--host", options.host]
-    if _port_is_given(config, options):
-        argv += ["--port", str(port)]
-    else:
-        argv += ["--prefer-port", str(port)]
+    given = _port_is_given(config, options)
+    argv = server_command(
+        home,
+        host=options.host,
+        port=port if given else None,
+        restarted=True,
+        prefer_port=0 if given else port,
+    )
     env = restart_environment(os.environ, config)
     return Restart(argv=argv, env=env, cwd=str(home.path), pid=os.getpid())
 

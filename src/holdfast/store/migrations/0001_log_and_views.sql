@@ -179,4 +179,4 @@ CREATE TABLE requests (
   answered_at REAL
 ) STRICT;
 CREATE INDEX requests_by_thread ON requests (thread_id, opened);
-CREATE INDEX requests_unfinished ON requests (thread_id, run_id) WHERE state IN ('pending', 'answered');
+CREATE INDEX requests_unfinished ON requests (thread_id, opened) WHERE state IN ('pending', 'answered');

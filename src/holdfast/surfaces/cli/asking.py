@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastError
-from holdfast.surfaces.cli.command import Cli
+from holdfast.surfaces.cli.invocation import Cli
 from holdfast.wire.api import QuestionObject, RequestObject
 
 if TYPE_CHECKING:

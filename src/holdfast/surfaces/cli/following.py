@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from holdfast.client.events import CaughtUp, Text
-from holdfast.surfaces.cli.command import DONE, FAILED, STOPPED, TIME_UP, WAITING, Cli, out
+from holdfast.surfaces.cli.invocation import DONE, FAILED, STOPPED, TIME_UP, WAITING, Cli, out
 from holdfast.wire.api import EventObject, RequestObject, RunObject, Snapshot
 
 if TYPE_CHECKING:

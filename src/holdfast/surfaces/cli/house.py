@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.errors import HoldfastError
-from holdfast.surfaces.cli.command import DONE, FAILED, Cli, command
+from holdfast.surfaces.cli.command import command
+from holdfast.surfaces.cli.invocation import DONE, FAILED, Cli
 
 
 def add_to(app: typer.Typer) -> None:

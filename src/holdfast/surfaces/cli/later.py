@@ -7,7 +7,7 @@ from typing import Final
 import typer
 
 from holdfast.errors import HoldfastError
-from holdfast.surfaces.cli.command import Cli, guarded
+from holdfast.surfaces.cli.invocation import Cli, guarded
 
 LATER: Final = {
     "fork": "Fork a thread.",

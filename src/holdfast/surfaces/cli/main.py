@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Exit, TyperException
 
 from holdfast.surfaces.cli import house, later, requests, runs, serving, threads
-from holdfast.surfaces.cli.command import INTERRUPTED, USAGE, Stop, complain
+from holdfast.surfaces.cli.invocation import INTERRUPTED, USAGE, Stop, complain
 
 
 def app() -> typer.Typer:

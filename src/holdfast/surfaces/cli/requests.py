@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.surfaces.cli.command import DONE, USAGE, Cli, Stop, command
+from holdfast.surfaces.cli.command import command
+from holdfast.surfaces.cli.invocation import DONE, USAGE, Cli, Stop
 
 if TYPE_CHECKING:
     from holdfast.client import SyncClient
@@ -88,8 +89,8 @@ def answer(
 
 def _wait(cli: Cli, client: SyncClient, answered: RequestObject, timeout: float | None) -> int:
     """Until the run has taken the answer and ended, or waits for a person again."""
-    from holdfast.surfaces.cli.command import TIME_UP
     from holdfast.surfaces.cli.following import Deadline, TimeIsUp, carry, exit_code, until_settled
+    from holdfast.surfaces.cli.invocation import TIME_UP
 
     now = client.run(answered.run_id)
     if not cli.json:

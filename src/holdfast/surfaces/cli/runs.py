@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.surfaces.cli.command import DONE, TIME_UP, UNAVAILABLE, Cli, Stop, command
+from holdfast.surfaces.cli.command import command
+from holdfast.surfaces.cli.invocation import DONE, TIME_UP, UNAVAILABLE, Cli, Stop
 
 if TYPE_CHECKING:
     from holdfast.client import SyncClient

@@ -11,7 +11,6 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -21,7 +20,8 @@ from holdfast.config.environment import SESSION_MARK
 from holdfast.errors import HoldfastError
 from holdfast.home import Home, ServerInfo
 from holdfast.settings import BOUNDS
-from holdfast.surfaces.cli.command import UNAVAILABLE, Stop
+from holdfast.surfaces.cli.invocation import UNAVAILABLE, Stop
+from holdfast.surfaces.server_program import server_command
 
 if TYPE_CHECKING:
     from holdfast.client import SyncClient
@@ -61,7 +61,7 @@ def running(home: Home) -> ServerInfo | None:
     return info if info is not None and version_at(info.url) else None
 
 
-def start_in_background(home: Home, *, say: Say, options: list[str] | None = None) -> ServerInfo:
+def start_in_background(home: Home, *, say: Say, host: str = "", port: int | None = None) -> ServerInfo:
     """Returns when a server of the home answers, whoever started it."""
     home.prepare()
     deadline = time.monotonic() + BOUNDS.server_start_s
@@ -74,7 +74,7 @@ def start_in_background(home: Home, *, say: Say, options: list[str] | None = Non
                     child.returncode = 0  # it lives on without us
                 return info
             if child is None and take() and not home.is_held():
-                child = _spawn(home, options or [])
+                child = _spawn(home, server_command(home, host=host, port=port))
             if child is not None and child.poll() is not None and not home.is_held():
                 raise _did_not_start(home, child.returncode)
             now = time.monotonic()
@@ -104,7 +104,7 @@ def _starting_lock(home: Home) -> Iterator[Callable[[], bool]]:
         os.close(handle)
 
 
-def _spawn(home: Home, options: list[str]) -> subprocess.Popen[bytes]:
+def _spawn(home: Home, argv: list[str]) -> subprocess.Popen[bytes]:
     """A server that outlives this process and its terminal; its output goes to its log."""
     with contextlib.suppress(OSError):
         if home.server_log.stat().st_size > BOUNDS.log_bytes_max:
@@ -112,7 +112,7 @@ def _spawn(home: Home, options: list[str]) -> subprocess.Popen[bytes]:
     handle = os.open(home.server_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "holdfast", "serve", "--home", str(home.path), *options],
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=handle,
             stderr=handle,

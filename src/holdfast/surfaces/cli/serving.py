@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from holdfast.surfaces.cli.command import Cli, command
+from holdfast.surfaces.cli.command import command
+from holdfast.surfaces.cli.invocation import Cli
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,8 +28,6 @@ def serve(
     stop: Annotated[bool, typer.Option("--stop", help="End the home's server; its agents go on.")] = False,
     agents: Annotated[bool, typer.Option("--agents", help="With --stop: end runner and agents too.")] = False,
     force: Annotated[bool, typer.Option("--force", help="With --stop: kill what does not end.")] = False,
-    restarted: Annotated[bool, typer.Option("--restarted", hidden=True)] = False,
-    prefer_port: Annotated[int, typer.Option("--prefer-port", hidden=True)] = 0,
 ) -> int | None:
     """Run the server of a home; agents live on when it ends."""
     if stop:
@@ -39,48 +38,27 @@ def serve(
     if background:
         _background(cli, host, port)
         return None
-    import asyncio
-    import logging
     import os
+    import sys
 
-    from holdfast.config import load
-    from holdfast.home import ServerInfo
-    from holdfast.surfaces.serve import Options
-    from holdfast.surfaces.serve import serve as run_server
+    from holdfast.surfaces.server_program import server_command
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-
-    def announce(info: ServerInfo) -> None:
-        _announce(cli, info)
-
-    cli.home.prepare()
-    config = load(cli.home, os.environ)
-    options = Options(host=host, port=port, restarted=restarted, prefer_port=prefer_port)
-    asyncio.run(run_server(cli.home, config, options, announce=announce))
-    return None
+    argv = server_command(cli.home, json=cli.json, host=host, port=port)
+    # from here on the process is the server, and holds nothing of the command line
+    sys.stdout.flush()
+    os.execv(argv[0], argv)
 
 
 def _background(cli: Cli, host: str, port: int | None) -> None:
     from holdfast.surfaces.cli.server import running, start_in_background
+    from holdfast.surfaces.server_program import announce
 
     info = running(cli.home)
     if info is not None:
         cli.say("a server runs already")
     else:
-        options = [*(["--host", host] if host else []), *(["--port", str(port)] if port is not None else [])]
-        info = start_in_background(cli.home, say=cli.say, options=options)
-    _announce(cli, info)
-
-
-def _announce(cli: Cli, info: Any) -> None:
-    if cli.json:
-        cli.value({"url": info.url, "pid": info.pid, "home": str(cli.home.path)})
-    else:
-        print(info.url, flush=True)
-        cli.say(f"Holdfast {info.version} listens there (pid {info.pid}, home {cli.home.path})")
+        info = start_in_background(cli.home, say=cli.say, host=host, port=port)
+    announce(cli, info)
 
 
 def _stop(cli: Cli, *, agents: bool, force: bool) -> None:

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from holdfast.surfaces.cli.command import USAGE, Stop
+from holdfast.surfaces.cli.invocation import USAGE, Stop
 
 _IMAGE_TYPES = {
     b"\x89PNG\r\n\x1a\n": "image/png",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.surfaces.cli.command import USAGE, Cli, Stop, command, out
+from holdfast.surfaces.cli.command import command
+from holdfast.surfaces.cli.invocation import USAGE, Cli, Stop, out
 
 if TYPE_CHECKING:
     from holdfast.wire.api import ThreadObject

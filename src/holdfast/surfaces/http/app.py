@@ -7,6 +7,7 @@ a route does. Made by `serve` around an engine; tests put any `EnginePort` behin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections import defaultdict
@@ -143,6 +144,9 @@ class _Place:
         if route.scope:
             caller = app.walls.caller(scope["headers"])
             access.require(caller, route.scope)
+        else:
+            with contextlib.suppress(HoldfastError):
+                caller = app.walls.caller(scope["headers"])
         call = Call(
             scope, receive, send, caller=caller, engine=app.engine, bounds=app.bounds, stopping=app.stopping
         )

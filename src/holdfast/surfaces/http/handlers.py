@@ -27,11 +27,12 @@ async def health(call: Call) -> Answer:
 
 
 async def ready(call: Call) -> Answer:
-    """503 until it is; never waits."""
+    """503 until it is; never waits. What recovery has found is told to whoever has the token."""
     call.query(())
     state = call.engine.ready()
     is_ready = bool(state.get("ready")) and not call.stopping.is_set()
-    return _json({**state, "ready": is_ready}, 200 if is_ready else 503)
+    told = state if call.caller.scopes else {}
+    return _json({**told, "ready": is_ready}, 200 if is_ready else 503)
 
 
 COMMAND_READ = faults.declare(

@@ -37,17 +37,34 @@ BELOW: dict[str, frozenset[str]] = {
     "core": frozenset({"errors"}),
     "wire": frozenset(),
     "agents": frozenset({"core", "wire", "errors"}),
-    "settings": frozenset({"agents", "errors"}),
+    "settings": frozenset({"errors"}),
+    "home": frozenset({"errors"}),
+    "config": frozenset({"agents", "errors", "home", "settings"}),
     "runner": frozenset({"wire", *LEAVES}),
     "store": frozenset({"core", "wire", "errors", "faults"}),
     "workspace": frozenset({"core", "errors", "faults"}),
-    "engine": frozenset({"agents", "core", "runner", "store", "wire", "workspace", *LEAVES}),
+    "engine": frozenset(
+        {"agents", "config", "core", "home", "runner", "store", "wire", "workspace", *LEAVES}
+    ),
     "client": frozenset({"wire", "errors"}),
-    "doctor": frozenset({"agents", "client", "runner", "wire", *LEAVES}),
+    "doctor": frozenset({"agents", "client", "config", "home", "runner", "wire", *LEAVES}),
     "jobs": frozenset({"client", "wire", "errors", "settings"}),
     "bridge": frozenset({"client", "wire", "errors", "settings"}),
     "surfaces": frozenset(
-        {"bridge", "client", "core", "doctor", "engine", "jobs", "runner", "wire", "workspace", *LEAVES}
+        {
+            "bridge",
+            "client",
+            "config",
+            "core",
+            "doctor",
+            "engine",
+            "home",
+            "jobs",
+            "runner",
+            "wire",
+            "workspace",
+        }
+        | LEAVES
     ),
 }
 ROOTS = frozenset({"__init__", "__main__"})  # they put the pieces together

@@ -70,6 +70,8 @@ class Bounds(msgspec.Struct, frozen=True):
     http_body_bytes_max: int = 12 * MB
     #: body of a request that may carry images: 8 of 10 MB in base64 (4/3), and the text
     http_image_body_bytes_max: int = 120 * MB
+    #: what is read and thrown away of a body that is too large, so that its sender can read why
+    http_discard_bytes_max: int = 512 * MB
     #: one message, as UTF-8; more is a file, and belongs into the workspace
     text_bytes_max: int = 8 * MB
     #: decoded size of one image, and how many one message may carry: what the agents' own services accept

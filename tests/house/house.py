@@ -228,6 +228,11 @@ class House:
             out, err = await process.communicate()
         return process.returncode or 0, out, err.decode()
 
+    def servers(self) -> list[int]:
+        """All servers of this house that live, whoever started them."""
+        found = processes.belonging_to(self.root)
+        return [pid for pid, line in found.items() if "server_program" in line or " serve " in f"{line} "]
+
     def runner_pid(self) -> int:
         """By the runner's own file; the test looks at whether it lives."""
         return int(json.loads((self.path / "runner" / "runner.json").read_bytes())["pid"])
@@ -280,10 +285,11 @@ class House:
         await self._forget_client()
         if self.server is not None and self.server.poll() is None:
             self.server.kill()
-        for words in ("holdfast.runner", "-m holdfast serve"):
-            for pid, line in processes.belonging_to(self.root).items():
-                if words in line:
-                    processes.kill(pid)
+        for pid in self.servers():
+            processes.kill(pid)
+        for pid, line in processes.belonging_to(self.root).items():
+            if "-m holdfast.runner" in line:
+                processes.kill(pid)
         with contextlib.suppress(AssertionError):
             await until(lambda: not processes.belonging_to(self.root), END_S)
         if self.server is not None:
@@ -377,10 +383,14 @@ class Talk:
         return (await self.client.thread(self.id)).thread.status in ("idle", "failed")
 
     async def session(self) -> dict[str, Any]:
-        """What the runner says of the thread's living session."""
-        mine = [s for s in await self.house.sessions() if s["thread_id"] == self.id and s["state"] != "ended"]
-        assert len(mine) == 1, mine
-        return mine[0]
+        """What the runner says of the thread's living session, once there is one."""
+
+        async def living() -> list[dict[str, Any]]:
+            of_all = await self.house.sessions()
+            return [s for s in of_all if s["thread_id"] == self.id and s["state"] in ("live", "ending")]
+
+        (mine,) = await eventually(living)
+        return mine
 
     async def agent_pid(self) -> int:
         return int((await self.session())["pid"])

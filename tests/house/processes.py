@@ -86,6 +86,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    assert pid > 1, f"{pid} is no process of ours"
     try:
         os.kill(pid, number)
     except ProcessLookupError:

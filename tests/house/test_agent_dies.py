@@ -33,7 +33,7 @@ async def _lost_session(talk: Talk) -> None:
 async def test_killed_right_after_its_first_turn_the_next_prompt_goes_on(house: House, after_ms: int) -> None:
     await house.start()
     talk = await house.open("claude", "SCRIPT:hello remember plum")
-    pid = await eventually(lambda: _pid(talk))
+    pid = await talk.agent_pid()
     assert (await talk.ended()).status == "completed"
     await asyncio.sleep(after_ms / 1000)  # how long after its turn it dies is what this test varies
     processes.kill(pid)
@@ -50,11 +50,6 @@ async def test_killed_right_after_its_first_turn_the_next_prompt_goes_on(house: 
         assert "context_rebuilt" in await talk.notices()
         assert "remember plum" in asked.users[-1]
     assert await talk.agent_pid() != pid
-
-
-async def _pid(talk: Talk) -> int:
-    mine = [s for s in await talk.house.sessions() if s["thread_id"] == talk.id]
-    return int(mine[0]["pid"]) if mine else 0
 
 
 @pytest.mark.real("claude")

@@ -108,7 +108,7 @@ async def test_serving_by_hand_right_after_kill_9_wins_over_the_restart(house: H
     mine = await house.start(env=WITH_RESTART)
     assert (await talk.ended()).status == "completed"
     assert house.info().pid == mine
-    assert _servers(house) == [mine]
+    assert house.servers() == [mine]
 
 
 async def test_serving_by_hand_takes_over_from_a_server_that_was_restarted(house: House) -> None:
@@ -121,7 +121,7 @@ async def test_serving_by_hand_takes_over_from_a_server_that_was_restarted(house
     mine = await house.start(env=WITH_RESTART)
     assert (await talk.ended()).status == "completed"
     assert house.info().pid == mine
-    assert _servers(house) == [mine]
+    assert house.servers() == [mine]
 
 
 async def test_the_runner_has_no_descriptor_on_the_database(house: House) -> None:
@@ -208,8 +208,3 @@ async def test_a_post_whose_answer_was_cut_off_can_be_repeated_and_makes_one_run
         await house.client.send(talk.id, "remember pear", key="the-same")
     assert other.value.code == "idempotency_conflict"
     assert (await talk.ask("recall")).text == "I remember: plum. users=3"
-
-
-def _servers(house: House) -> list[int]:
-    found = processes.belonging_to(house.root)
-    return [pid for pid, line in found.items() if "-m holdfast serve" in line]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from typing_extensions import Buffer
 
 
 class SmallDisk(apsw.VFS):
@@ -40,7 +39,7 @@ class _File(apsw.VFSFile):
         self._disk = disk
         super().__init__("", name, flags)
 
-    def xWrite(self, data: Buffer, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802
         growth = offset + memoryview(data).nbytes - self.xFileSize()
         if growth > 0 and self._disk.used() + growth > self._disk.room:
             raise apsw.FullError("the small disk is full")

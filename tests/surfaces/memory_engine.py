@@ -332,6 +332,9 @@ class MemoryEngine:
         self._meet()
         return [AgentObject("scripted", "scripted", "1", "ready", "unproved", {})]
 
+    async def stop_agents(self) -> None:
+        """There are none."""
+
     async def runners(self, caller: Caller) -> list[RunnerObject]:
         return []
 

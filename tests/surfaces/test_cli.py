@@ -127,6 +127,15 @@ def test_a_file_that_is_no_image_is_refused(
     assert "no PNG, JPEG, GIF or WebP" in capsys.readouterr().err
 
 
+def test_a_text_above_the_limit_is_refused_before_it_is_sent(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "long").write_bytes(b"x" * (8 * 1024 * 1024 + 1))
+    assert main(["run", "--file", str(tmp_path / "long"), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["code"] == "too_large"
+    assert not here.exists()
+
+
 def test_errors_have_three_parts(capsys: pytest.CaptureFixture[str]) -> None:
     error = HoldfastError("conflict", "cannot do it: because it is so; do another thing; and then this")
     assert parts(error) == ("cannot do it", "it is so", "do another thing; and then this")

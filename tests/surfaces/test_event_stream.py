@@ -192,6 +192,13 @@ async def test_a_signal_ends_open_streams_with_a_last_word(
         assert received.endswith(b": the server stops; come back with Last-Event-ID\n\n")
 
 
+async def test_a_body_that_is_too_large_is_answered_not_cut_off(engine: MemoryEngine) -> None:
+    async with served(engine) as (url, _), httpx2.AsyncClient(headers=BEARER) as http:
+        body = b" " * (BOUNDS.http_body_bytes_max + 8 * 1024 * 1024)
+        response = await http.post(f"{url}/api/v1/requests/req_1/answer", content=body)
+        assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
 async def test_a_refused_websocket_is_a_problem(engine: MemoryEngine) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus

@@ -195,9 +195,7 @@ async def test_a_wrong_parameter_is_refused_by_name(http: httpx2.AsyncClient, pa
     assert says in document["detail"]
 
 
-async def test_a_body_above_its_bound_is_refused_before_it_is_read(
-    small: httpx2.AsyncClient, engine: MemoryEngine
-) -> None:
+async def test_a_body_above_its_bound_is_refused(small: httpx2.AsyncClient, engine: MemoryEngine) -> None:
     response = await small.post(f"{PREFIX}/requests/req_1/answer", content=b" " * 401)
     assert (response.status_code, problem_of(response)["code"]) == (413, "too_large")
     assert "limit of 400 bytes" in response.json()["detail"]

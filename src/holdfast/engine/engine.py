@@ -36,6 +36,8 @@ from holdfast.wire import api
 
 log = logging.getLogger("holdfast.engine")
 
+STOP_AGENTS_S = 12.0
+"""The gentle ladder takes 5 s for a closed input and 3 s for SIGTERM; then the processes are gone."""
 ENDED = frozenset({"completed", "failed", "interrupted", "cancelled"})
 MODES = ("ask", "edits", "auto", "full")
 OWNERS_MAX = 10_000
@@ -99,7 +101,7 @@ class Engine:
         def result(decided: Decided) -> Result:
             if body.message:
                 return Result("thread_and_run", _queued(decided))
-            return Result("thread", identity)
+            return Result("thread", identity, {})
 
         return await self._command(caller, key, _hash("threads", body), identity, command, result)
 
@@ -345,9 +347,13 @@ class Engine:
     # Life
 
     async def stop_agents(self) -> None:
-        """End every session gently (`serve --stop --agents`)."""
-        for worker in self._workers.live():
+        """End every session gently (`serve --stop --agents`); what has not ended in time goes on without us."""
+        live = self._workers.live()
+        for worker in live:
             await worker.execute(c.CloseSession(), vital=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_AGENTS_S):
+                await asyncio.gather(*(worker.pump.finished() for worker in live))
 
     def stop_taking(self) -> None:
         """No command is taken from here on; readers end."""

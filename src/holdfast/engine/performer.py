@@ -108,7 +108,9 @@ class Performer:
             await self._failed(link, effect, identity, error.detail)
             return
         except LinkRefused as error:
-            if error.code == "ended":  # an earlier runner began it and died: nothing can have reached that process
+            if (
+                error.code == "ended"
+            ):  # an earlier runner began it and died: nothing can have reached that process
                 await worker.end_session(SessionEnded("runner_lost"))
                 return
             why = _WORDS.get(error.code, "the runner refused")

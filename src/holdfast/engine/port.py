@@ -126,6 +126,10 @@ class EnginePort(Protocol):
         """The frames of the thread's sessions, both directions, as lines of a transcript file."""
         ...
 
+    async def stop_agents(self) -> None:
+        """End every session gently; their threads go on with the next message."""
+        ...
+
     def ready(self) -> dict[str, Any]:
         """What readiness knows: {"ready": bool, "recovery": {...}, ...}. Never waits for an agent."""
         ...

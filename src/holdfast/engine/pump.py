@@ -46,12 +46,15 @@ class Pump:
         self._frames: deque[WriteRow] = deque()
         self._more = asyncio.Event()
         self._running = False
+        self._finished = asyncio.Event()
+        self._finished.set()
 
     def start(self, resend: Sequence[WriteRow] = ()) -> None:
         """Begin for the worker's live session. `resend`: frames that the runner may not have yet."""
         if self._running:
             return
         self._running = True
+        self._finished.clear()
         self._frames.extendleft(reversed(resend))
         self._worker.house.tasks.start(self._run(), f"session of {self._worker.id}")
 
@@ -68,6 +71,11 @@ class Pump:
         finally:
             self._running = False
             self._frames.clear()
+            self._finished.set()
+
+    async def finished(self) -> None:
+        """Until the session that runs now has ended."""
+        await self._finished.wait()
 
     async def _attached(self) -> bool:
         """One life of the link. True when the session has ended."""
@@ -110,7 +118,9 @@ class Pump:
             try:
                 await self._worker.flush()
             except (StoreFull, StoreConflict) as error:
-                log.error("cannot store frames for %s: because %s; trying again", self._worker.id, error.detail)
+                log.error(
+                    "cannot store frames for %s: because %s; trying again", self._worker.id, error.detail
+                )
                 await self._worker.house.pause()
             else:
                 return

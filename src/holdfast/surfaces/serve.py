@@ -17,7 +17,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Protocol, runtime_checkable
 
 import msgspec
 import uvicorn
@@ -36,13 +35,6 @@ log = logging.getLogger("holdfast.serve")
 
 OpenEngine = Callable[[Home, Config, Restart | None], AbstractAsyncContextManager[EnginePort]]
 Announce = Callable[[ServerInfo], None]
-
-
-@runtime_checkable
-class EndsAgents(Protocol):
-    """An engine that can end its agents gently (`serve --stop --agents`)."""
-
-    async def stop_agents(self) -> None: ...
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -84,7 +76,7 @@ async def serve(
 
                 try:
                     await listen(app, listener, asked, on_listening=listening)
-                    if asked.with_agents and isinstance(engine, EndsAgents):
+                    if asked.with_agents:
                         log.info("ending all agents, as asked")
                         await engine.stop_agents()
                 finally:

@@ -108,37 +108,34 @@ class Call:
         return found
 
     async def body(self, bytes_max: int) -> bytes:
-        """The whole body. Raises `too_large` as soon as that is known."""
-        length = self.header(b"content-length")
-        if length is not None and length.isdigit() and int(length) > bytes_max:
-            raise _too_large(bytes_max)
+        """The whole body, within `http_body_s`. Raises `too_large` once there is nothing left to read, or far too much."""
         parts: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(self.bounds.http_body_s):
-                while True:
+                more = True
+                while more and size <= self.bounds.http_discard_bytes_max:
                     message = await self.receive()
                     if message["type"] == "http.disconnect":
                         raise Gone
                     part = message.get("body", b"")
+                    more = message.get("more_body", False)
                     size += len(part)
-                    if size > bytes_max:
-                        raise _too_large(bytes_max)
-                    parts.append(part)
-                    if not message.get("more_body"):
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
+                    if size <= bytes_max:
+                        parts.append(part)
+                    else:
+                        parts.clear()
         except TimeoutError as error:
             raise HoldfastError(
                 "invalid",
                 f"cannot read the body: because it did not arrive within {self.bounds.http_body_s:g} seconds",
             ) from error
+        if size > bytes_max:
+            raise HoldfastError(
+                "too_large", f"cannot read the body: because it is above the limit of {bytes_max} bytes"
+            )
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Gone(Exception):
     """The client went away before its request was complete: nobody is there to answer."""
-
-
-def _too_large(bytes_max: int) -> HoldfastError:
-    return HoldfastError(
-        "too_large", f"cannot read the body: because it is above the limit of {bytes_max} bytes"
-    )

@@ -68,5 +68,5 @@ def headers(document: Problem) -> list[tuple[bytes, bytes]]:
     if document.status == 503:
         return [(b"retry-after", _RETRY_AFTER)]
     if document.status == 413:
-        return [(b"connection", b"close")]  # the rest of the body is not read
+        return [(b"connection", b"close")]  # there may be more of the body than is worth reading
     return []

@@ -395,6 +395,14 @@ class Talk:
     async def agent_pid(self) -> int:
         return int((await self.session())["pid"])
 
+    async def session_closed(self) -> None:
+        """Returns when the thread knows that a session of it has ended."""
+
+        async def closed() -> bool:
+            return any(event.type == "session.closed" for event in await self.events())
+
+        await eventually(closed)
+
     async def events(self, after: int = 0) -> list[EventObject]:
         """The log from a version on, up to its head."""
         return [event for event in await self.stream(after) if isinstance(event, EventObject)]

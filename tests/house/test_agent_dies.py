@@ -8,7 +8,7 @@ import pytest
 from holdfast.errors import HoldfastError
 from tests.house import processes
 from tests.house.house import House, Talk, event_data
-from tests.house.processes import eventually, until
+from tests.house.processes import until
 
 SLEEP = "import time; time.sleep(96.5)"
 
@@ -17,15 +17,6 @@ async def _launches(talk: Talk) -> list[tuple[str, bool]]:
     """Native id of each session, and whether it resumed."""
     events = [event_data(event) for event in await talk.events() if event.type == "session.launched"]
     return [(data["native_id"], data["resumed"]) for data in events]
-
-
-async def _lost_session(talk: Talk) -> None:
-    """The thread knows that its session has ended."""
-
-    async def closed() -> bool:
-        return any(event.type == "session.closed" for event in await talk.events())
-
-    await eventually(closed)
 
 
 @pytest.mark.real("claude")

@@ -139,6 +139,7 @@ async def test_an_agent_that_was_removed_fails_the_run_and_works_again_when_it_i
     talk = await house.open("scripted", "remember plum")
     await talk.ended()
     processes.kill(await talk.agent_pid())
+    await talk.session_closed()
     program.unlink()
     run = await talk.ask("recall")
     assert (run.status, run.failure.class_ if run.failure else "") == ("failed", "start_failed")

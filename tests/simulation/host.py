@@ -17,8 +17,7 @@ from holdfast.runner.core import RunnerCore
 from holdfast.runner.memory import MemoryJournals, MemoryLocks
 from holdfast.runner.ports import HostError
 from holdfast.wire import link as wire
-from holdfast.wire.link import FindInFile, HostCall, Hello, Record, StatFile
-
+from holdfast.wire.link import FindInFile, Hello, HostCall, Record, StatFile
 from tests.simulation.agent_process import Histories, MindSpawner
 
 

@@ -16,7 +16,6 @@ from holdfast.core.ids import reference, stream_of
 from holdfast.errors import HoldfastError, Rejected
 from holdfast.wire.api import RunObject, Snapshot
 from holdfast.wire.link import Record
-
 from tests.simulation import times
 from tests.simulation.reducer import View
 

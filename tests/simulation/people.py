@@ -18,7 +18,6 @@ from holdfast.engine.port import Caller
 from holdfast.errors import HoldfastError, Rejected, Unavailable
 from holdfast.store.port import StoreFull
 from holdfast.wire import api
-
 from tests.simulation.reducer import View
 from tests.simulation.server import AGENT, Server, ServerGone
 

@@ -216,7 +216,8 @@ class View:
             item["text"] = text
         item["status"] = data["status"]
         item["data"] = {**item["data"], **data.get("data", {})}
-        if item["kind"] == "assistant_message" and item["run_id"] and item["status"] == "completed":
+        answers = item["kind"] == "assistant_message" and not item["parent_id"]
+        if answers and item["run_id"] and item["status"] in ("completed", "interrupted"):
             self.runs[item["run_id"]]["text"] = item["text"]
 
     def _request_opened(self, data: Fields, at: str) -> None:

@@ -17,8 +17,8 @@ from holdfast.agents.port import Step, TranslatorContext
 from holdfast.agents.scripted import Scripted, ScriptedTranslator
 from holdfast.config import AgentConfig, Config
 from holdfast.core.policies import Limits
-from holdfast.engine.engine import Engine
 from holdfast.engine.agents import ConfiguredAgents
+from holdfast.engine.engine import Engine
 from holdfast.engine.feed import Feed
 from holdfast.engine.house import Bounds, House, Tasks
 from holdfast.engine.recovery import Found, recover
@@ -28,7 +28,6 @@ from holdfast.settings import Server as ServerConfig
 from holdfast.store.port import Commit, Committed, EventStore
 from holdfast.store.sqlite import SqliteStore
 from holdfast.wire.link import Record
-
 from tests.simulation.agent_process import FOLDER
 from tests.simulation.host import Host, Runners
 

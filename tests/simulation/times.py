@@ -13,7 +13,6 @@ import msgspec
 
 from holdfast.core.ids import stream_of
 from holdfast.wire.api import RunObject, Snapshot
-
 from tests.simulation.server import EPOCH
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ import msgspec
 from holdfast import faults
 from holdfast.store.port import Commit
 from holdfast.store.sqlite import SqliteStore
-
-from tests.simulation import laws
+from tests.simulation import laws, times
 from tests.simulation.host import Host
 from tests.simulation.people import People
 from tests.simulation.plan import FAULTY_S, Plan, Strike, Talk, plan_of
@@ -28,7 +27,7 @@ from tests.simulation.server import Clock, Server, UnsteadyKind
 from tests.simulation.virtual_time import run
 
 SETTLE_S = 400.0
-P4_S = 30.0
+TALK_S = 200.0
 
 
 class Outcome(msgspec.Struct):
@@ -194,7 +193,8 @@ class World:
             await asyncio.sleep(FAULTY_S)
             self._heal()
             tasks.append(group.create_task(self._p4()))
-            await asyncio.wait(talks)
+            _, talking = await asyncio.wait(talks, timeout=TALK_S)
+            assert not talking, "somebody asks for ever, and gets no answer"
             await self._settle()
             self.note("settled")
             await laws.everything_holds(self)
@@ -340,7 +340,7 @@ class World:
     async def _p4(self) -> None:
         """Every run whose agent, session or runner has ended is terminal within 30 s."""
         ended = {process.mark.partition(".")[2] for process in self.host.spawner.processes if process.dead}
-        await asyncio.sleep(P4_S)
+        await asyncio.sleep(times.P4_S)
         await laws.nothing_hangs_on(ended, self)
 
     async def _settle(self) -> None:

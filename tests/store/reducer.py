@@ -151,7 +151,8 @@ class Picture:
         item = self.items[d["item_id"]]
         text = item["text"] if d["text"] is None else d["text"]
         item.update(status=d["status"], text=text, data=item["data"] | d["data"])
-        if item["run_id"] and d["status"] == "completed" and item["kind"] == "assistant_message":
+        answers = item["kind"] == "assistant_message" and not item["parent_id"]
+        if item["run_id"] and answers and d["status"] in ("completed", "interrupted"):
             self.runs[item["run_id"]]["text"] = text
 
     def on_request_opened(self, d: Json, at: str) -> None:

@@ -3,11 +3,12 @@
 Owns the types that every agent file fills in and the engine consumes. It never performs anything: an agent file is
 data and pure functions; the engine performs the host calls, opens sessions and commits.
 
-Two rules carry crash safety:
+Three rules carry crash safety:
 
 1. A translator's state changes in `receive` and `tick` alone, never in `send`: what was sent comes back as the
    journal's record of kind `in`. So the journal alone rebuilds the state, and a journal is a complete test.
-2. `receive` may be called with any record at any time, in the order of the journal, exactly once. It never raises
+2. An item whose text comes in pieces starts without text.
+3. `receive` may be called with any record at any time, in the order of the journal, exactly once. It never raises
    for what the agent says; unknown frames are kept as a notice or dropped, never guessed at.
 """
 

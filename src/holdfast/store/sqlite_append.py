@@ -39,6 +39,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 _LAUNCH: Final = "INSERT INTO launches (session, launch) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _WRITE: Final = "INSERT INTO writes (stream, session, id, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _WRITE_DONE: Final = "DELETE FROM writes WHERE session = ? AND id = ?"
+_WRITES_OVER: Final = "DELETE FROM writes WHERE session = ?"
 _EFFECT: Final = """
 INSERT INTO effects (stream, id, kind, data, generation) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
@@ -119,6 +120,8 @@ def _outbox(db: apsw.Connection, commit: Commit) -> None:
         db.execute(_WRITE_DONE, (session, identity))
     for write in commit.writes:
         db.execute(_WRITE, (commit.stream, write.session, write.id, write.data))
+    if commit.session is not None and not commit.session.open:
+        db.execute(_WRITES_OVER, (commit.session.session,))
     for identity in commit.effects_done:
         db.execute(_EFFECT_DONE, (commit.stream, identity))
     if commit.drop_generation > 0:

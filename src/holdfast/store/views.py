@@ -96,8 +96,10 @@ WHERE id = (SELECT run_id FROM items WHERE thread_id = ?1 AND ordinal = ?2)
 """
 COMPLETE_TEXT_OF_RUN: Final = """
 UPDATE runs SET last_activity_at = ?3, stalled_since = NULL,
-  answer = CASE (SELECT kind FROM items WHERE thread_id = ?1 AND ordinal = ?2) WHEN 'assistant_message'
-    THEN coalesce(?4, (SELECT started FROM items WHERE thread_id = ?1 AND ordinal = ?2)) ELSE answer END
+  answer = coalesce((
+    SELECT coalesce(?4, started) FROM items
+    WHERE thread_id = ?1 AND ordinal = ?2 AND kind = 'assistant_message' AND parent_id IS NULL
+  ), answer)
 WHERE id = (SELECT run_id FROM items WHERE thread_id = ?1 AND ordinal = ?2)
 """
 
@@ -236,7 +238,7 @@ def _item_started(ev: e.ItemStarted, w: At) -> list[Statement]:
 def _item_completed(ev: e.ItemCompleted, w: At) -> list[Statement]:
     key = (w.thread_id, number_of(ev.item_id))
     complete: Statement = (COMPLETE_ITEM, (*key, ev.status, w.position))
-    if ev.status != "completed":
+    if ev.status not in ("completed", "interrupted"):
         return [complete, (COMPLETE_ITEM_OF_RUN, (*key, w.at))]
     text = None if ev.text is None else w.position
     return [complete, (COMPLETE_TEXT_OF_RUN, (*key, w.at, text))]

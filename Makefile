@@ -52,6 +52,7 @@ lint: setup
 	@$(BIN)/ruff check --quiet $(CHECKED)
 	@$(BIN)/ruff format --check --quiet $(CHECKED) || \
 		{ echo "the files above are not formatted; run make fmt" >&2; exit 1; }
+	@$(BIN)/python tools/reference.py --check
 
 types: setup
 	@$(BIN)/mypy $(CHECKED)

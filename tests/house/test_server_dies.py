@@ -208,3 +208,25 @@ async def test_a_post_whose_answer_was_cut_off_can_be_repeated_and_makes_one_run
         await house.client.send(talk.id, "remember pear", key="the-same")
     assert other.value.code == "idempotency_conflict"
     assert (await talk.ask("recall")).text == "I remember: plum. users=3"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["engine.recovery.thread", "engine.frames.consumed", "store.commit.after:3", "engine.commit.decided:2"],
+)
+async def test_a_server_killed_again_while_it_recovers_loses_nothing(house: House, fault: str) -> None:
+    await house.start()
+    streams = await house.open("scripted", "slow 60 0.03")
+    asks = await house.open("scripted", "bash echo x >> there")
+    await streams.working()
+    request = await asks.request()
+    await house.kill_server()
+    house.server = house.spawn(fault=fault)
+    assert await house.server_ended() == -signal.SIGKILL
+    await house.start()
+
+    assert (await streams.ended()).text == slow_text(60)
+    assert (await asks.request()).id == request.id
+    await house.client.answer(request.id, "accept")
+    assert (await asks.ended()).status == "completed"
+    assert (house.workspace / "there").read_text() == "x\n"

@@ -81,7 +81,7 @@ class People:
         command = await self.command("open", lambda key: lambda e: e.create_thread(OWNER, key, body))
         assert command.answer is not None, f"a thread was refused: {command.code}"
         answer = msgspec.json.decode(command.answer)
-        thread = answer["thread"] if message else answer
+        thread = answer["thread"]
         if message:
             self.prompts[answer["run"]["id"]] = text
         self.threads.append(thread["id"])

@@ -9,9 +9,12 @@ from random import Random
 
 import msgspec
 
+import holdfast.engine.launch
+import holdfast.runner.connection
 from holdfast import faults
 from holdfast.core.policies import Limits
 
+# What is imported above has declared all points of its part.
 SERVER_POINTS = tuple(sorted(p for p in faults.POINTS if p.startswith(("engine.", "store."))))
 RUNNER_POINTS = tuple(sorted(p for p in faults.POINTS if p.startswith("runner.")))
 FAULTY_S = 40.0

@@ -155,7 +155,7 @@ class Server:
         self._window = window
         self._kinds = {kind.name: kind}
         self._over = asyncio.Event()
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls: dict[asyncio.Task[Any], None] = {}
 
     async def run(self) -> None:
         try:
@@ -191,7 +191,7 @@ class Server:
         self.alive = False
         self.runners.server_gone()
         self._over.set()
-        for call in self._calls:
+        for call in list(self._calls):
             call.cancel()
 
     async def ask(self, what: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
@@ -199,7 +199,7 @@ class Server:
         if self.engine is None or not self.alive:
             raise ServerGone
         call = asyncio.get_running_loop().create_task(what(self.engine))
-        self._calls.add(call)
+        self._calls[call] = None
         try:
             return await asyncio.shield(call)
         except faults.Crash as crash:
@@ -211,4 +211,4 @@ class Server:
             call.cancel()
             raise
         finally:
-            self._calls.discard(call)
+            self._calls.pop(call, None)

@@ -147,14 +147,14 @@ class World:
 
     def passed_point(self, point: str) -> None:
         """The hook of `faults`: may end the server or the runner."""
+        if not point.startswith("runner.") and (self.server is None or not self.server.alive):
+            raise faults.Crash("the server is dead")
         self.passed[point] += 1
         self._since_strike[point] += 1
         if point.startswith("runner."):
             if self._is_struck(point, self._runner_strikes):
                 raise faults.Crash(point)
             return
-        if self.server is None or not self.server.alive:
-            raise faults.Crash("the server is dead")
         if self._is_struck(point, self._server_strikes):
             self.kill_server()
             raise faults.Crash(point)
@@ -263,14 +263,14 @@ class World:
         host.spawner.fails, host.spawner.mute = plan.spawn_fails, plan.mute
         host.calls.fails = plan.host_fails
         self.kind.raises = plan.translator_raises
-        for times, strike in (
+        for moments, strike in (
             (plan.server_kills, self.kill_server),
             (plan.runner_kills, self._kill_runner),
             (plan.agent_kills, self._kill_agent),
             (plan.link_cuts, self._cut_link),
             (plan.histories_lost, self._lose_histories),
         ):
-            for at in times:
+            for at in moments:
                 self._loop.call_at(at, strike)
         for at, seconds in plan.clock_steps:
             self._loop.call_at(at, self._step_clock, seconds)

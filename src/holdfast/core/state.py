@@ -6,6 +6,7 @@ items and requests, the session and the binding; no timeline, no text.
 
 from __future__ import annotations
 
+from copy import copy as shallow
 from typing import Literal
 
 import msgspec
@@ -179,5 +180,26 @@ def decode(data: bytes) -> ThreadState | None:
 
 
 def copy(state: ThreadState) -> ThreadState:
-    """An independent copy: `evolve` changes what it is given."""
-    return _decoder.decode(_encoder.encode(state))
+    """An independent copy: `evolve` changes what it is given.
+
+    It changes the state's own fields and collections, and those of runs, the session and requests. Everything else is
+    only ever replaced, and so is shared.
+    """
+    return msgspec.structs.replace(
+        state,
+        runs={key: shallow(run) for key, run in state.runs.items()},
+        queue=list(state.queue),
+        session=shallow(state.session),
+        items=dict(state.items),
+        refs=dict(state.refs),
+        requests={key: _copied(request) for key, request in state.requests.items()},
+        closed_requests=list(state.closed_requests),
+        grants=dict(state.grants),
+        turns=dict(state.turns),
+        past_turns=dict(state.past_turns),
+    )
+
+
+def _copied(request: RequestState) -> RequestState:
+    lists = {"options": list(request.options), "question_ids": list(request.question_ids)}
+    return msgspec.structs.replace(request, answers=dict(request.answers), **lists)

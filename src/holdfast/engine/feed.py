@@ -73,7 +73,7 @@ class Feed:
 
     def __init__(self, window_bytes: int) -> None:
         self._window = window_bytes
-        self._channels: dict[str, set[Channel]] = {}
+        self._channels: dict[str, dict[Channel, None]] = {}  # in the order in which they came
         self._closed = False
 
     def followed(self, thread_id: str) -> bool:
@@ -88,12 +88,12 @@ class Feed:
         channel = Channel(self._window)
         if self._closed:
             channel.close()
-        self._channels.setdefault(thread_id, set()).add(channel)
+        self._channels.setdefault(thread_id, {})[channel] = None
         try:
             yield channel
         finally:
             rest = self._channels[thread_id]
-            rest.discard(channel)
+            del rest[channel]
             if not rest:
                 del self._channels[thread_id]
 

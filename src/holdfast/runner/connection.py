@@ -176,7 +176,9 @@ class Connection:
         if not feed.waiting:
             feed.waiting = True
             self._ready.append(feed)
-        self._pump()
+        # In the next turn of the loop: what is noted together travels together, and is committed together.
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
 
     def dropped(self, session: str) -> None:
         """Another connection has taken the session's stream over."""

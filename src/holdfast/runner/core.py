@@ -66,7 +66,7 @@ class RunnerCore:
         self.stopping = False
         self.stopped = asyncio.Event()
         self.sessions: dict[str, Session] = {}
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in the order in which they came
         self.on_connected: Callable[[Connection], None] = lambda connection: None
         self.on_disconnected: Callable[[Connection], None] = lambda connection: None
         self._pid = pid
@@ -104,12 +104,12 @@ class RunnerCore:
         return Welcome(version, self.id, self._pid, self._started_at, __version__, sessions, refused)
 
     def connected(self, connection: Connection) -> None:
-        self.connections.add(connection)
+        self.connections[connection] = None
         self.on_connected(connection)
 
     def disconnected(self, connection: Connection) -> None:
         if connection in self.connections:
-            self.connections.discard(connection)
+            del self.connections[connection]
             self.on_disconnected(connection)
 
     # Sessions.

@@ -7,6 +7,7 @@ RFC 3339 UTC text. Readers ignore unknown fields.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,7 +16,12 @@ import msgspec
 def rfc3339(seconds: float) -> str:
     """Unix seconds as RFC 3339 UTC with milliseconds, such as "2026-11-21T10:00:00.000Z"."""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return f"{_to_the_second(whole)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class Context(msgspec.Struct):

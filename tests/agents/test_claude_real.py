@@ -22,6 +22,7 @@ from holdfast.wire.link import FindInFile
 from tests.agents import claude_session
 from tests.agents.claude_session import KIND, SCENARIOS, answer, begin, play, prompt_id, say
 from tests.agents.pipe_driver import PipeDriver, perform
+from tests.house.processes import eventually
 from tests.real.model_process import ModelProcess
 
 pytestmark = [pytest.mark.real("claude"), pytest.mark.xdist_group("real-claude")]
@@ -66,10 +67,16 @@ async def test_a_killed_session_goes_on_where_it_was(start: Start, tmp_path: Pat
         await say(agent, "SCRIPT:bash{touch made.txt}", 2)
         await agent.report(RequestOpened)
         binding = Binding(agent.launch.native_id, resumable=True)
+        fresh = claude_session.context(tmp_path, agent.context.env["ANTHROPIC_BASE_URL"], binding=binding)
+        calls = KIND.history_calls(fresh, prompt_id(2))
+
+        async def is_written() -> bool:
+            return KIND.read_history([perform(call) for call in calls]) == "present"
+
+        await eventually(is_written)  # the program writes its transcript a moment after it has acted
         agent.process.kill()
         await agent.ended()
 
-    fresh = claude_session.context(tmp_path, agent.context.env["ANTHROPIC_BASE_URL"], binding=binding)
     assert KIND.read_history([perform(call) for call in KIND.history_calls(fresh, prompt_id(2))]) == "present"
     assert KIND.read_history([perform(call) for call in KIND.history_calls(fresh, prompt_id(3))]) == "absent"
 

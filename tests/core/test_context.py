@@ -31,6 +31,12 @@ def test_the_exchanges_come_in_order_and_say_how_they_ended() -> None:
     assert text.endswith("The request to answer now:\n\nthree")
 
 
+def test_the_rest_of_a_conversation_is_told_as_such() -> None:
+    text = portable([Exchange("two", "", "failed")], "three", rest=True)
+    assert "missing from your history" in text.splitlines()[0]
+    assert "[1] user: two" in text
+
+
 def test_the_newest_is_in_full_and_the_older_is_shortened() -> None:
     long = "a" * (ENTRY_CHARS + 1000)
     text = portable([Exchange("one", long, "completed"), Exchange("two", long, "completed")], "three")

@@ -162,6 +162,16 @@ def test_a_history_that_has_grown_elsewhere_is_said() -> None:
     assert thread.only("item.started").data == {"code": "history_grown"}
 
 
+def test_runs_that_the_conversation_lost_with_its_process_are_said_and_told_once() -> None:
+    thread = with_history().when(w.send("two"), w.launched(2, resumed=True, missed=["run_1"]))
+    said = thread.only("item.started").data
+    assert said == {"code": "context_completed", "runs": ["run_1"]}
+    assert thread.state.session is not None
+    assert thread.state.session.missed == ["run_1"]
+    thread.when(w.ready(2), w.working(run=2, g=2))
+    assert thread.state.session.missed == []
+
+
 def test_a_launch_that_is_told_while_the_session_closes_says_nothing() -> None:
     given(w.create("go"), c.CloseSession()).when(w.launched(grown=True)).then_nothing()
 

@@ -7,8 +7,9 @@ import pytest
 
 from holdfast.errors import HoldfastError
 from tests.house import processes
-from tests.house.house import House, Talk, event_data
+from tests.house.house import House
 from tests.house.processes import until
+from tests.house.talk import Talk, event_data
 
 SLEEP = "import time; time.sleep(96.5)"
 
@@ -68,6 +69,36 @@ async def test_killed_while_it_streams_the_run_fails_and_the_next_prompt_resumes
         "SCRIPT:slow{200,0.05}",
         "SCRIPT:hello three",
     ]
+
+
+@pytest.mark.real("claude")
+@pytest.mark.parametrize("earlier", [True, False], ids=["later-turn", "first-turn"])
+async def test_killed_before_it_wrote_its_history_the_message_is_told_again_and_it_is_said(
+    house: House, earlier: bool
+) -> None:
+    """The program writes its transcript a moment after it has asked the model."""
+    await house.start()
+    if earlier:
+        talk = await house.open("claude", "SCRIPT:hello one")
+        await talk.ended()
+        await talk.send("SCRIPT:hang remember plum")
+    else:
+        talk = await house.open("claude", "SCRIPT:hang remember plum")
+    pid = await talk.agent_pid()
+    await house.model.until(lambda asked: any(one.script == "hang" for one in asked))
+    processes.kill(pid)
+    run = await talk.ended(within=10)
+    assert (run.status, run.failure.class_ if run.failure else "") == ("failed", "agent_lost")
+
+    again = await talk.ask("SCRIPT:recall")
+    assert (again.status, again.prompt, "plum" in again.text) == ("completed", "SCRIPT:recall", True)
+    told, notices = house.model.requests[-1].users, await talk.notices()
+    if "SCRIPT:hang remember plum" not in told:
+        assert notices == ["context_completed" if earlier else "context_rebuilt"]
+        assert told[:-1] == (["SCRIPT:hello one"] if earlier else [])
+        assert "SCRIPT:hang remember plum" in told[-1]
+    assert (await talk.ask("SCRIPT:hello")).status == "completed"
+    assert await talk.notices() == notices
 
 
 @pytest.mark.real("claude")

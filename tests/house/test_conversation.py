@@ -7,8 +7,9 @@ import pytest
 
 from holdfast.runner.locks import FileLocks
 from tests.house import processes
-from tests.house.house import House, Talk, event_data
+from tests.house.house import House
 from tests.house.processes import eventually, until
+from tests.house.talk import Talk, event_data
 
 pytestmark = pytest.mark.real("claude")
 

@@ -11,8 +11,9 @@ import pytest
 
 from holdfast.errors import HoldfastError
 from holdfast.wire.api import RunObject
-from tests.house.house import House, Talk
+from tests.house.house import House
 from tests.house.processes import eventually, until
+from tests.house.talk import Talk
 
 # What a server passes from the POST that opens a thread to the prompt's acknowledgement; `:N` is the Nth passage.
 SERVER = [

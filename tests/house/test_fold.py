@@ -10,7 +10,8 @@ import pytest
 from holdfast.client import events
 from holdfast.engine import port
 from holdfast.wire.api import EventObject, Snapshot
-from tests.house.house import ENDED, House, Talk
+from tests.house.house import House
+from tests.house.talk import ENDED, Talk
 from tests.simulation.reducer import View
 
 CUTS = 70  # in each of three stories

@@ -15,8 +15,9 @@ import pytest
 from holdfast.agents.scripted import PROGRAM
 from holdfast.errors import HoldfastError
 from tests.house import processes
-from tests.house.house import House, Talk
+from tests.house.house import House
 from tests.house.processes import eventually, until
+from tests.house.talk import Talk
 
 
 async def refused(house: House, *words: str) -> tuple[int, str]:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections import Counter
 
+from holdfast import faults
 from tests.simulation.world import World, simulate
 
 
@@ -25,14 +26,16 @@ def main() -> None:
             passed.update(outcome.passed)
             struck.update(outcome.struck)
             counts.update(outcome.counts)
-        except BaseException as error:
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
+        except (Exception, faults.Crash) as error:  # noqa: BLE001 - the other seeds are simulated too
             failed[type(error).__name__] += 1
             where = traceback.extract_tb(error.__traceback__)[-1]
-            print(seed, type(error).__name__, str(error)[:300], f"{where.filename.rpartition('/')[2]}:{where.lineno}", flush=True)
-            if isinstance(error, KeyboardInterrupt):
-                break
+            print(
+                seed,
+                type(error).__name__,
+                str(error)[:300],
+                f"{where.filename.rpartition('/')[2]}:{where.lineno}",
+                flush=True,
+            )
     for point in sorted(passed):
         print(f"{point:<28} passed {passed[point]:>7}  struck {struck[point]:>5}")
     for name, count in sorted(counts.items()):

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from holdfast.agents.scripted_mind import ScriptedMind
 from holdfast.agents.scripted_words import Out
@@ -43,7 +44,10 @@ class Histories:
     def notes(self, key: str) -> list[dict[str, str]]:
         """Every line that has that key, of all conversations."""
         found = [
-            json.loads(line) for all_lines in (*self._lost, self.lines) for lines in all_lines.values() for line in lines
+            json.loads(line)
+            for all_lines in (*self._lost, self.lines)
+            for lines in all_lines.values()
+            for line in lines
         ]
         return [note for note in found if key in note]
 
@@ -66,6 +70,8 @@ class MindProcess:
         self.mark = mark
         self.dead = False
         self.died_at = 0.0
+        #: whole frames that it has read
+        self.read: list[bytes] = []
         self._sink: Sink | None = sink
         self._histories = histories
         self._rng = rng
@@ -158,10 +164,11 @@ class MindProcess:
         written("")
         *lines, rest = bytes(self._input).split(b"\n")
         self._input = bytearray(rest)
+        self.read += lines
         for line in lines:
             self._feed(json.loads(line))
 
-    def _feed(self, message: dict[str, object]) -> None:
+    def _feed(self, message: dict[str, Any]) -> None:
         if not (self.dead or self._mute):
             self._perform(self._mind.feed(message, self._wall()))
 

@@ -46,7 +46,9 @@ class Part(msgspec.Struct):
         points = (*SERVER_POINTS, *RUNNER_POINTS)
         never = [f"{point} was never reached" for point in points if not self.passed.get(point)]
         return never + [
-            f"nothing crashed at {point}" for point in points if self.passed.get(point) and not self.struck.get(point)
+            f"nothing crashed at {point}"
+            for point in points
+            if self.passed.get(point) and not self.struck.get(point)
         ]
 
     def summary(self) -> str:

@@ -209,7 +209,9 @@ class Runners:
                 try:
                     self._link = await self._host.join(self._peer, self._links)
                 except LinkClosed as error:
-                    raise Unavailable("agent_unavailable", f"cannot reach a runner: because {error}") from error
+                    raise Unavailable(
+                        "agent_unavailable", f"cannot reach a runner: because {error}"
+                    ) from error
             return self._link
 
     def lost_records(self, session: str, after: int) -> Iterable[Record]:

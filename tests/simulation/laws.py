@@ -35,6 +35,7 @@ async def everything_holds(world: World) -> None:
         await versions_have_no_gap(world, thread, picture)
         await text_is_whole(world, thread, picture)
         await times.runs_end_in_time(world, thread)
+        await times.only_what_stalls_is_ended(world, thread)
         times.failures_have_causes(world, picture)
     no_input_is_lost(world, pictures)
     nothing_is_said_twice(world)
@@ -42,7 +43,8 @@ async def everything_holds(world: World) -> None:
     await decisions_are_delivered_once(world)
     await receipts_are_the_same(world)
     await readers_see_the_same(world)
-    await no_orphan_is_left(world)
+    journals_say_what_was_read(world)
+    await nothing_is_left(world)
     assert not (faults := await world.store.check()), f"the views are not what the log says: {faults[0]}"
 
 
@@ -55,7 +57,9 @@ async def _picture(world: World, thread: str) -> Snapshot:
 def no_run_is_left(picture: Snapshot) -> None:
     for run in picture.runs:
         assert run.status in ENDED, f"{run.id} is {run.status} for ever"
-    assert all(item.status != "open" for item in picture.items if item.kind != "subagent"), "an item is open for ever"
+    assert all(item.status != "open" for item in picture.items if item.kind != "subagent"), (
+        "an item is open for ever"
+    )
 
 
 def no_card_is_dead(picture: Snapshot) -> None:
@@ -105,8 +109,12 @@ def answers_are_the_agents(world: World, pictures: dict[str, Snapshot]) -> None:
             note = told.get(reference(run.id))
             if run.origin == "user" and run.status == "completed":
                 assert note is not None, f"{run.id} is completed, and its agent knows nothing of it"
-                assert note["status"] == "completed", f"{run.id} is completed, and its agent says {note['status']}"
-                assert run.text == note["text"], f"{run.id} says {run.text!r}, its agent said {note['text']!r}"
+                assert note["status"] == "completed", (
+                    f"{run.id} is completed, and its agent says {note['status']}"
+                )
+                assert run.text == note["text"], (
+                    f"{run.id} says {run.text!r}, its agent said {note['text']!r}"
+                )
 
 
 async def text_is_whole(world: World, thread: str, picture: Snapshot) -> None:
@@ -117,6 +125,10 @@ async def text_is_whole(world: World, thread: str, picture: Snapshot) -> None:
     for row in await world.store.sessions(thread):
         said += _texts(list(world.host.journals.records(row.session)))
     shown = [item.text for item in picture.items if item.kind == "assistant_message"]
+    if any(
+        run.forced for run in picture.runs
+    ):  # what came after we had ended the run is in the journal alone
+        said = [text[: len(seen)] for text, seen in zip(said, shown, strict=True)]
     assert shown == said, f"{thread} shows {shown}, and was told {said}"
 
 
@@ -147,7 +159,9 @@ async def decisions_are_delivered_once(world: World) -> None:
     for request_id, decisions in world.people.decided.items():
         assert len(set(decisions)) == 1, f"{request_id}: two different answers were accepted: {decisions}"
         request = requests[request_id]
-        assert request.decision == decisions[0], f"{request_id} was answered {decisions[0]}, and has {request.decision}"
+        assert request.decision == decisions[0], (
+            f"{request_id} was answered {decisions[0]}, and has {request.decision}"
+        )
     for thread in world.people.threads:
         refs = await _refs(world, thread)
         for row in await world.store.sessions(thread):
@@ -156,8 +170,12 @@ async def decisions_are_delivered_once(world: World) -> None:
                     frame = json.loads(record.data)
                     request = requests[refs[row.generation, frame["request"]]]
                     decided = "accept" if request.decision == "accept" else request.decision
-                    assert frame["decision"] == decided, f"{request.id}: told {frame}, decided {request.decision}"
-                    assert request.state == "delivered" or request.reason, f"{request.id} was delivered: {request}"
+                    assert frame["decision"] == decided, (
+                        f"{request.id}: told {frame}, decided {request.decision}"
+                    )
+                    assert request.state == "delivered" or request.reason, (
+                        f"{request.id} was delivered: {request}"
+                    )
 
 
 async def _refs(world: World, thread: str) -> dict[tuple[int, str], str]:
@@ -183,10 +201,14 @@ async def receipts_are_the_same(world: World) -> None:
         except Rejected as refusal:
             answer, code = None, refusal.code
         except HoldfastError as error:
-            raise AssertionError(f"{command.what} {command.key} is answered with {error.code} the second time") from error
+            raise AssertionError(
+                f"{command.what} {command.key} is answered with {error.code} the second time"
+            ) from error
         if command.what == "stop thread":
             continue  # its answer is put together from two moments
-        assert (answer, code) == (command.answer, command.code), f"{command.what} {command.key} has another answer now"
+        assert (answer, code) == (command.answer, command.code), (
+            f"{command.what} {command.key} has another answer now"
+        )
 
 
 async def readers_see_the_same(world: World) -> None:
@@ -198,7 +220,9 @@ async def readers_see_the_same(world: World) -> None:
                 break
             await asyncio.sleep(0.5)
             picture = await _picture(world, thread)
-        assert view.version == picture.version, f"a reader of {thread} stays at {view.version} of {picture.version}"
+        assert view.version == picture.version, (
+            f"a reader of {thread} stays at {view.version} of {picture.version}"
+        )
         same(view.picture(), picture, f"a reader of {thread}")
 
 
@@ -215,12 +239,29 @@ def same(seen: dict[str, Any], picture: Snapshot, who: str) -> None:
             assert not differing, f"{who}: {mine['id']} differs (mine, the server's): {differing}"
 
 
-async def no_orphan_is_left(world: World) -> None:
-    """After the idle time no process lives, and no session is open."""
+def journals_say_what_was_read(world: World) -> None:
+    """What an agent has read is in the journal as written, in that order; only a runner's death may cut off the last."""
+    for process in world.host.spawner.processes:
+        records = world.host.journals.records(process.mark.partition(".")[2])
+        written = [record.data for record in records if record.kind == "in"]
+        missing = process.read[len(written) :]
+        assert process.read[: len(written)] == written, (
+            f"{process.mark} has read {process.read}, noted are {written}"
+        )
+        assert not missing or world.host.runner_died_at, (
+            f"{process.mark} has read {missing}, and nobody knows"
+        )
+
+
+async def nothing_is_left(world: World) -> None:
+    """After the idle time no process lives, no session is open, and nothing waits to be done."""
     await asyncio.sleep(100)
     alive = [process.mark for process in world.host.spawner.alive()]
     assert not alive, f"{alive} live on, and no session is theirs"
     for thread in world.people.threads:
+        loaded = await world.store.load(stream_of(thread))
+        assert not loaded.effects, f"{thread} still wants {loaded.effects}"
+        assert not loaded.writes, f"{thread} still writes {loaded.writes}"
         for row in await world.store.sessions(thread):
             assert not row.open, f"{row.session} is open for ever"
 

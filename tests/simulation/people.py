@@ -117,15 +117,18 @@ class People:
             for request in pending:
                 if request.id not in self._seen and (self.answers_everything or self._rng.random() < 0.8):
                     self._seen.add(request.id)
-                    for _ in range(2 if self._rng.random() < 0.3 else 1):
-                        group.create_task(self._answer(request))
+                    windows, at_once = self._rng.choice([1, 1, 2]), self._rng.random() * 2
+                    for _ in range(windows):
+                        group.create_task(
+                            self._answer(request, self._rng.choice([at_once, self._rng.random() * 2]))
+                        )
 
-    async def _answer(self, request: api.RequestObject) -> None:
+    async def _answer(self, request: api.RequestObject, after_s: float) -> None:
         decision = self._rng.choice(["accept", "accept", "decline", *request.options])
         choice = {q.id: [q.options[0].label if q.options else "free"] for q in request.questions}
         answers = choice if decision.startswith("accept") else {}
         body = api.NewAnswer(decision, self._rng.choice(["", "because"]), answers)
-        await asyncio.sleep(self._rng.random() * 2)
+        await asyncio.sleep(after_s)
         command = await self.command("answer", lambda key: lambda e: e.answer(OWNER, key, request.id, body))
         if command.answer is not None:
             self.decided.setdefault(request.id, []).append(decision)

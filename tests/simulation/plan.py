@@ -9,12 +9,14 @@ from random import Random
 
 import msgspec
 
-import holdfast.engine.launch
-import holdfast.runner.connection
 from holdfast import faults
 from holdfast.core.policies import Limits
+from holdfast.engine import launch
+from holdfast.runner import connection
 
-# What is imported above has declared all points of its part.
+DECLARED = (launch, connection)
+"""They import every module that declares a point."""
+
 SERVER_POINTS = tuple(sorted(p for p in faults.POINTS if p.startswith(("engine.", "store."))))
 RUNNER_POINTS = tuple(sorted(p for p in faults.POINTS if p.startswith("runner.")))
 FAULTY_S = 40.0
@@ -102,6 +104,7 @@ class Plan(msgspec.Struct):
     store_full: Window | None = None
     store_full_for_all: bool = False
     journals_full: Window | None = None
+    cut_off: Window | None = None
     histories_lost: list[float] = []
     repeats: float = 0.0
     unreachable: float = 0.0
@@ -202,6 +205,13 @@ def _journals_full(plan: Plan, rng: Random) -> None:
     plan.journals_full = _window(rng)
 
 
+def _cut_off(plan: Plan, rng: Random) -> None:
+    """Long enough for a stop to run its whole course, and somebody stops."""
+    begin = rng.random() * 10
+    plan.cut_off = Window(begin, begin + 28.0)
+    plan.talks[0].stops.append((begin + rng.random() * 3, "run"))
+
+
 def _bad_host(plan: Plan, rng: Random) -> None:
     plan.repeats = rng.choice([0.0, 0.2, 0.5])
     plan.unreachable = rng.choice([0.0, 0.3])
@@ -231,6 +241,7 @@ KINDS = (
     _clock_steps,
     _store_full,
     _journals_full,
+    _cut_off,
     _bad_host,
     _histories_lost,
     _translator_raises,

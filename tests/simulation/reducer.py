@@ -40,10 +40,14 @@ class View:
             case Text():
                 self._text(event)
             case CaughtUp():
-                assert event.version == self.version, f"caught up at {event.version}, which is not {self.version}"
+                assert event.version == self.version, (
+                    f"caught up at {event.version}, which is not {self.version}"
+                )
                 self.caught_up = True
             case Resync():
-                assert event.version == self.version, f"resync at {event.version}, which is not {self.version}"
+                assert event.version == self.version, (
+                    f"resync at {event.version}, which is not {self.version}"
+                )
 
     def picture(self) -> Fields:
         """What a snapshot of the same version has."""
@@ -95,7 +99,11 @@ class View:
         if kind.startswith("run.") or kind in ("item.started", "request.opened"):
             return self.runs.get(data.get("run_id", ""))
         if kind == "item.completed":
-            return self.runs.get(self.items[data["item_id"]]["run_id"] or "") if data["item_id"] in self.items else None
+            return (
+                self.runs.get(self.items[data["item_id"]]["run_id"] or "")
+                if data["item_id"] in self.items
+                else None
+            )
         if kind.startswith("request."):
             return self.runs.get(self._asked_by.get(data["request_id"], ""))
         return None

@@ -12,11 +12,14 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar, cast
 
+import msgspec
+
 from holdfast import faults
 from holdfast.agents.port import Step, TranslatorContext
 from holdfast.agents.scripted import Scripted, ScriptedTranslator
 from holdfast.config import AgentConfig, Config
 from holdfast.core.policies import Limits
+from holdfast.core.reports import ItemCompleted, Report
 from holdfast.engine.agents import ConfiguredAgents
 from holdfast.engine.engine import Engine
 from holdfast.engine.feed import Feed
@@ -60,14 +63,23 @@ class UnsteadyTranslator(ScriptedTranslator):
     def receive(self, record: Record, now: float) -> Step:
         if record.kind == "out" and self.kind.strikes():
             raise RuntimeError("the translator has a fault")
-        return super().receive(record, now)
+        step = super().receive(record, now)
+        return Step([_terse(report) for report in step.reports], step.writes) if self.kind.terse else step
+
+
+def _terse(report: Report) -> Report:
+    """As of an agent that never repeats at the end what it said in pieces."""
+    if isinstance(report, ItemCompleted) and report.kind in ("assistant_message", "reasoning"):
+        return msgspec.structs.replace(report, text=None)
+    return report
 
 
 class UnsteadyKind(Scripted):
-    """The scripted kind, whose translators raise with the chance `raises`."""
+    """The scripted kind, whose translators raise with the chance `raises`. `terse`: its texts come in pieces alone."""
 
-    def __init__(self, rng: Random, counts: Counter[str]) -> None:
+    def __init__(self, rng: Random, counts: Counter[str], *, terse: bool) -> None:
         self.raises = 0.0
+        self.terse = terse
         self._rng = rng
         self._counts = counts
 
@@ -141,7 +153,14 @@ class Server:
     """One life. `run` ends when the server dies or is stopped."""
 
     def __init__(
-        self, number: int, store: SqliteStore, host: Host, clock: Clock, limits: Limits, rng: Random, window: int,
+        self,
+        number: int,
+        store: SqliteStore,
+        host: Host,
+        clock: Clock,
+        limits: Limits,
+        rng: Random,
+        window: int,
         kind: UnsteadyKind,
     ) -> None:
         self.alive = True

@@ -46,7 +46,9 @@ async def runs_end_in_time(world: World, thread: str) -> None:
             died = deaths[data["session_id"]]
             if died == 0.0:
                 continue  # it was closed because nobody knew it
-            assert at <= died + P4_S + world.outage(died, at), f"{data['session_id']} closed {at - died:.1f} s late"
+            assert at <= died + P4_S + world.outage(died, at), (
+                f"{data['session_id']} closed {at - died:.1f} s late"
+            )
             for run in _carried(entries[:index]):
                 _ends(world, entries[index:], run, died, "its agent's death")
 
@@ -72,11 +74,29 @@ def _ends(world: World, entries: list[Entry], run: str, since: float, why: str) 
     raise AssertionError(f"{run} never ended after {why}")
 
 
+async def only_what_stalls_is_ended(world: World, thread: str) -> None:
+    """No session is given up as stalled whose agent lives and takes what it is given."""
+    plan = world.plan
+    if world.counts["clock stepped"] or plan.unreachable or plan.mute or plan.cut_off:
+        return
+    entries = await log_of(world, thread)
+    hangs = any(kind == "run.queued" and "hang" in data["text"] for _, kind, data in entries)
+    deaths = {process.mark.partition(".")[2]: process.died_at for process in world.host.spawner.processes}
+    for at, kind, data in entries:
+        if kind == "session.closing" and data["reason"] == "stalled" and not hangs:
+            died = deaths.get(data["session_id"], 0.0)
+            assert 0.0 < died <= at, (
+                f"{data['session_id']} was ended as stalled at {at:.1f} s, and did not stall"
+            )
+
+
 def failures_have_causes(world: World, picture: Snapshot) -> None:
     """No run fails on account of something that did not happen in this world."""
     said = " ".join(run.prompt for run in picture.runs)
     plan, counts = world.plan, world.counts
-    struck = bool(counts["clock stepped"] or plan.store_full or plan.journals_full or plan.unreachable)
+    struck = bool(
+        counts["clock stepped"] or plan.store_full or plan.journals_full or plan.unreachable or plan.cut_off
+    )
     odd = any(word in said for word in ("crash", "exit", "lost", "unseen", "hang", "deaf", "stubborn"))
     limited = bool(plan.limits.run_s or plan.limits.silence_s)
     causes: dict[str, Callable[[], bool]] = {
@@ -84,7 +104,9 @@ def failures_have_causes(world: World, picture: Snapshot) -> None:
         "usage_limit": lambda: "fail usage_limit" in said,
         "agent_lost": lambda: odd or struck or bool(counts["agent killed"] or plan.mute),
         "runner_lost": lambda: bool(counts["runner died"]),
-        "start_failed": lambda: struck or bool(plan.spawn_fails or plan.mute or plan.host_fails or counts["agent killed"]),
+        "start_failed": lambda: (
+            struck or bool(plan.spawn_fails or plan.mute or plan.host_fails or counts["agent killed"])
+        ),
         "stalled": lambda: limited,
         "protocol": lambda: bool(counts["translator raised"]),
         "unknown_outcome": lambda: bool(counts["histories lost"] or plan.host_fails or struck),

@@ -122,7 +122,7 @@ class World:
         self.host = Host(self.rng, self.clock.now, self.counts)
         self.server: Server | None = None
         self.people = People(self.rng, lambda: self.server, self.counts)
-        self.kind = UnsteadyKind(self.rng, self.counts)
+        self.kind = UnsteadyKind(self.rng, self.counts, terse=plan.seed % 2 == 1)
         self._servers = 0
         self._outages: list[tuple[float, float]] = []
         self._server_strikes = list(plan.server)
@@ -141,7 +141,9 @@ class World:
         """The whole log, for the eyes of whoever looks at one seed."""
         for thread in self.people.threads if self.loud else ():
             for event in await self.store.events(f"thread:{thread}", after=0, limit=1000):
-                print(thread[-4:], event.version, event.at[14:23], event.type, bytes(event.data).decode()[:200])
+                print(
+                    thread[-4:], event.version, event.at[14:23], event.type, bytes(event.data).decode()[:200]
+                )
 
     # Fault points
 
@@ -173,6 +175,11 @@ class World:
         full = self.plan.store_full
         outages = [*self._outages, (full.begin, full.end + 1.0)] if full is not None else self._outages
         return sum(max(0.0, min(end, b) - max(begin, a)) for a, b in outages)
+
+    def cut_off(self, begin: float, end: float) -> float:
+        """Seconds between the two in which no runner could be reached, so that no death could be known."""
+        window = self.plan.cut_off
+        return max(0.0, min(end, window.end + 3.0) - max(begin, window.begin)) if window is not None else 0.0
 
     def kill_server(self) -> None:
         if self.server is not None and self.server.alive:
@@ -225,9 +232,7 @@ class World:
             if self.server is not None:
                 self.server.die()
 
-    async def _talk(
-        self, group: asyncio.TaskGroup, talk: Talk, tasks: list[asyncio.Task[None]]
-    ) -> None:
+    async def _talk(self, group: asyncio.TaskGroup, talk: Talk, tasks: list[asyncio.Task[None]]) -> None:
         first = talk.prompts[0][1] if self.rng.random() < 0.5 else ""
         thread = await self.people.open_thread(talk.mode, first)
         self.note(f"{thread} opened")
@@ -274,10 +279,14 @@ class World:
                 self._loop.call_at(at, strike)
         for at, seconds in plan.clock_steps:
             self._loop.call_at(at, self._step_clock, seconds)
-        for window, fill in ((plan.store_full, self._fill_store), (plan.journals_full, self._fill_journals)):
+        for window, change in (
+            (plan.store_full, self._fill_store),
+            (plan.journals_full, self._fill_journals),
+            (plan.cut_off, self._cut_off),
+        ):
             if window is not None:
-                self._loop.call_at(window.begin, fill, True)
-                self._loop.call_at(window.end, fill, False)
+                self._loop.call_at(window.begin, change, True)
+                self._loop.call_at(window.end, change, False)
 
     def _kill_runner(self) -> None:
         self.note("runner is killed")
@@ -305,6 +314,12 @@ class World:
         self.counts["clock stepped"] += 1
         self.note(f"clock steps by {seconds}")
         self.clock.step += seconds
+
+    def _cut_off(self, off: bool) -> None:
+        self.counts["runner cut off"] += 1
+        self.note(f"runner cut off: {off}")
+        self.host.unreachable = 1.0 if off else self.plan.unreachable
+        self._cut_link()
 
     def _fill_store(self, full: bool) -> None:
         self.note(f"database full: {full}")

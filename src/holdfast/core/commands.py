@@ -78,7 +78,7 @@ class Observe(msgspec.Struct, frozen=True, tag="observe"):
 
 
 class LaunchDone(msgspec.Struct, frozen=True, tag="launch_done"):
-    """The session's process runs."""
+    """The session's process runs. `missed`: runs that the resumed conversation lacks, because it was cut off with them."""
 
     generation: int
     native_id: str
@@ -86,6 +86,7 @@ class LaunchDone(msgspec.Struct, frozen=True, tag="launch_done"):
     why: str = ""
     grown: bool = False
     runner: str = ""
+    missed: list[str] = []
 
 
 class LaunchFailed(msgspec.Struct, frozen=True, tag="launch_failed"):

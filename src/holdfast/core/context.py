@@ -30,8 +30,21 @@ class Exchange(msgspec.Struct, frozen=True):
     tools: Sequence[str] = ()
 
 
-def portable(exchanges: Sequence[Exchange], prompt: str) -> str:
-    """The prompt with the earlier exchanges before it; the prompt alone if there are none."""
+_WHOLE: Final = (
+    "This conversation was continued in a new session, because the earlier one could not be resumed. "
+    "The record of it follows, oldest first. It is context, not a new request."
+)
+_REST: Final = (
+    "The end of this conversation so far is missing from your history, because your process had ended before it was "
+    "written down. The record of it follows, oldest first. It is context, not a new request."
+)
+
+
+def portable(exchanges: Sequence[Exchange], prompt: str, *, rest: bool = False) -> str:
+    """The prompt with the earlier exchanges before it; the prompt alone if there are none.
+
+    `rest`: the agent knows the conversation but for these exchanges.
+    """
     if not exchanges:
         return prompt
     parts: list[str] = []
@@ -47,8 +60,7 @@ def portable(exchanges: Sequence[Exchange], prompt: str) -> str:
         left -= len(part)
     history = "\n\n".join(reversed(parts))
     return (
-        "This conversation was continued in a new session, because the earlier one could not be resumed. "
-        "The record of it follows, oldest first. It is context, not a new request.\n\n"
+        f"{_REST if rest else _WHOLE}\n\n"
         f"<earlier-conversation>\n{history}\n</earlier-conversation>\n\n"
         f"The request to answer now:\n\n{prompt}"
     )

@@ -173,7 +173,8 @@ class SessionOpening(msgspec.Struct, frozen=True, tag="session.opening"):
 
 class SessionLaunched(msgspec.Struct, frozen=True, tag="session.launched"):
     """The process runs. `rebuilt`: the native conversation could not be resumed, `why` says so, and the first prompt
-    carries the context from the log. `grown`: somebody else has written to the native history."""
+    carries the context from the log. `grown`: somebody else has written to the native history. `missed`: runs that
+    the native history lacks, because the agent died before it had written them down; the first prompt tells of them."""
 
     session_id: str
     generation: int
@@ -182,6 +183,7 @@ class SessionLaunched(msgspec.Struct, frozen=True, tag="session.launched"):
     rebuilt: bool = False
     why: str = ""
     grown: bool = False
+    missed: list[str] = []
 
 
 class SessionReadied(msgspec.Struct, frozen=True, tag="session.ready"):

@@ -82,7 +82,7 @@ def _run_working(s: ThreadState, ev: e.RunWorking, at: float) -> None:
         run.stage_at = at
     run.status, run.dispatch, run.active_at, run.stalled = "working", "seen", at, False
     if s.session is not None and run.origin != "agent":
-        s.session.rebuild = False
+        s.session.rebuild, s.session.missed = False, []
     if ev.turn:
         run.turn = ev.turn
         s.turns[ev.turn] = run.id
@@ -150,7 +150,7 @@ def _session_opening(s: ThreadState, ev: e.SessionOpening, at: float) -> None:
 def _session_launched(s: ThreadState, ev: e.SessionLaunched, at: float) -> None:
     session = _session(s)
     session.stage, session.native_id, session.resumed = "launched", ev.native_id, ev.resumed
-    session.rebuild = ev.rebuilt
+    session.rebuild, session.missed = ev.rebuilt, list(ev.missed)
 
 
 def _session_readied(s: ThreadState, ev: e.SessionReadied, at: float) -> None:

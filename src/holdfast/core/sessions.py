@@ -33,12 +33,18 @@ def launched(d: Deciding, command: c.LaunchDone) -> None:
             rebuilt,
             command.why,
             command.grown,
+            command.missed,
         )
     )
     if rebuilt:
         why = command.why or "the agent's own conversation is gone"
         words = f"A new conversation was started, because {why}. The context was rebuilt from Holdfast's log."
         notice(d, "context_rebuilt", words, run_id=d.state.active)
+    if command.missed:
+        words = "The agent's process had ended before it had written down the last messages. They are told to it again"
+        notice(
+            d, "context_completed", words + " from Holdfast's log.", {"runs": command.missed}, d.state.active
+        )
     if command.grown:
         words = "The agent's own history has grown outside Holdfast since this thread last used it; what was added is"
         notice(

@@ -101,6 +101,8 @@ class SessionState(msgspec.Struct):
     resumed: bool = False
     #: the next prompt must carry the context from the log
     rebuild: bool = False
+    #: runs that the native history lacks: the next prompt must tell of them
+    missed: list[str] = []
     #: the session's own last event, for idleness
     idle_since: float = 0.0
     closing_at: float = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ from holdfast.store.port import EventStore
 from holdfast.wire.link import Record
 
 log = logging.getLogger("holdfast.engine")
+
+T = TypeVar("T")
 
 
 class AgentUnusable(HoldfastError):
@@ -102,11 +104,31 @@ class Tasks:
         task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
         return task
 
+    async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """Run it to its end, also when the caller is cancelled meanwhile: what is begun is not left half done."""
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.start(_settle(work, outcome), name)
+        return await outcome
+
     async def _guard(self, work: Coroutine[Any, Any, None], name: str) -> None:
         try:
             await work
         except Exception:
             log.exception("cannot go on with %s: because of a fault in Holdfast", name)
+
+
+async def _settle(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
+    try:
+        result = await work
+    except Exception as error:
+        if outcome.cancelled():
+            raise
+        outcome.set_exception(error)
+    else:
+        if not outcome.cancelled():
+            outcome.set_result(result)
+    finally:
+        outcome.cancel()  # only where neither came: the work itself was cancelled
 
 
 class House(msgspec.Struct, frozen=True):

@@ -5,6 +5,8 @@ An effect that means nothing any more (its run has ended, its request is gone) g
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from holdfast.agents.port import Answer, Intent, Interrupt, Prompt
 from holdfast.core import effects as fx
 from holdfast.core import events as e
@@ -28,6 +30,9 @@ async def intent_of(effect: fx.Effect, decided: Decided, store: EventStore) -> I
             text = await _prompt_text(run.id, decided, store)
             if state.session is not None and state.session.rebuild:
                 text = portable(await _exchanges(state.id, run.ordinal, store), text)
+            elif state.session is not None and state.session.missed:
+                missed = await _exchanges(state.id, run.ordinal, store, state.session.missed)
+                text = portable(missed, text, rest=True)
             return Prompt(run.prompt_ref, text)
         case fx.SendAnswer():
             request = state.requests.get(effect.request_id)
@@ -53,9 +58,13 @@ async def _prompt_text(run_id: str, decided: Decided, store: EventStore) -> str:
     return run.prompt
 
 
-async def _exchanges(thread_id: str, before: int, store: EventStore) -> list[Exchange]:
+async def _exchanges(
+    thread_id: str, before: int, store: EventStore, only: Collection[str] | None = None
+) -> list[Exchange]:
     runs = [
-        x for x in await store.runs(thread_id, limit=EXCHANGES_MAX) if x.ordinal < before and x.started_at
+        x
+        for x in await store.runs(thread_id, limit=EXCHANGES_MAX)
+        if x.ordinal < before and x.started_at and (only is None or x.id in only)
     ]
     items = await store.items(thread_id, limit=1000)
     return [_exchange(run, items) for run in runs]

@@ -37,6 +37,9 @@ ADOPTED = faults.declare(
     "engine.session.adopted", "the launch is committed and the session is not attached yet"
 )
 
+LOST_RUNS_MAX = 20
+"""How far back runs are looked for that a resumed conversation lacks; more in a row are not lost without a person."""
+
 _WORDS = {
     "not_found": "its program is not there",
     "cwd_missing": "its folder is not there",
@@ -102,23 +105,40 @@ class Performer:
         try:
             kind, context = self._context(effect.session_id)
             launch = kind.launch(context, await self._ask(link, list(kind.launch_calls(context))))
+            missed = await self._missed(link, kind, context) if launch.resumed else []
             await link.open(effect.session_id, self._spec(launch, context))
             faults.point(OPENED)
         except AgentUnusable as error:
             await self._failed(link, effect, identity, error.detail)
             return
         except LinkRefused as error:
-            if (
-                error.code == "ended"
-            ):  # an earlier runner began it and died: nothing can have reached that process
+            if error.code == "ended":  # an earlier runner began it and died: nothing has reached that process
                 await worker.end_session(SessionEnded("runner_lost"))
                 return
             why = _WORDS.get(error.code, "the runner refused")
             words = f"cannot start {worker.state.agent}: because {why}: {error.detail}"
             await self._failed(link, effect, identity, words)
             return
-        if not await self._adopt(effect, identity, kind, context, launch, link.welcome.runner):
+        if not await self._adopt(effect, identity, kind, context, launch, link.welcome.runner, missed):
             await link.stop(effect.session_id, Ladder(None, worker.house.bounds.terminate_s))
+
+    async def _missed(self, link: Link, kind: AgentKind, context: LaunchContext) -> list[str]:
+        """The last runs if they were lost with their process and the agent's own history lacks them.
+
+        An agent may write its history a moment after it has acted: killed in that moment, it would silently know
+        nothing of the message.
+        """
+        missed: list[str] = []
+        for run in reversed(await self._worker.house.store.runs(self._worker.id, limit=LOST_RUNS_MAX)):
+            if run.ended_at is None or run.origin == "agent":
+                continue
+            if run.failure is None or run.failure.class_ not in ("agent_lost", "runner_lost"):
+                break
+            calls = list(kind.history_calls(context, reference(run.id)))
+            if not calls or kind.read_history(await self._ask(link, calls)) != "absent":
+                break
+            missed.insert(0, run.id)
+        return missed
 
     async def _adopt(
         self,
@@ -128,6 +148,7 @@ class Performer:
         context: LaunchContext,
         launch: Launch,
         runner: str,
+        missed: list[str],
     ) -> bool:
         """False: the session ended while its process was started, which nobody needs any more."""
         worker = self._worker
@@ -147,7 +168,7 @@ class Performer:
             runner,
         )
         command = c.LaunchDone(
-            effect.generation, launch.native_id, launch.resumed, launch.why, launch.grown, runner
+            effect.generation, launch.native_id, launch.resumed, launch.why, launch.grown, runner, missed
         )
         writes = live.intend(Begin(), worker.house.clock.now())
         if not await worker.adopt(live, command, writes, identity):

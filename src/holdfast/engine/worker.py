@@ -81,8 +81,20 @@ class ThreadWorker:
     ) -> store.Committed:
         """Decide and commit. `receipt`: made from what was decided. `done`: effects that end with it.
 
-        Raises Rejected, Unavailable, StoreConflict, StoreFull: then nothing has happened.
+        It is finished although its caller goes away. Raises Rejected, Unavailable, StoreConflict, StoreFull: then
+        nothing has happened.
         """
+        work = self._execute(command, receipt, correlation, vital, done)
+        return await self.house.tasks.finish(work, f"command for {self.id}")
+
+    async def _execute(
+        self,
+        command: Command,
+        receipt: Callable[[Decided], store.Receipt] | None,
+        correlation: str,
+        vital: bool,
+        done: Sequence[str],
+    ) -> store.Committed:
         await self.take_up()
         async with self._lock:
             await self._load()

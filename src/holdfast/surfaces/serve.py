@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -132,6 +133,12 @@ def _open_engine(
 
 
 def _refuse_what_is_not_built(config: Config) -> None:
+    if sys.platform != "linux":
+        raise HoldfastError(
+            "unsupported",
+            f"cannot serve on {sys.platform}: because the runner ends what agents leave behind by means that only Linux"
+            " has so far; use Linux, or Windows through WSL",
+        )
     for key, value in (("database", config.server.database), ("bus", config.server.bus)):
         if value:
             raise HoldfastError(

@@ -203,7 +203,8 @@ class Runners:
         self._links: list[SimulatedLink] = []
         self.gone = False
 
-    async def link(self) -> Link:
+    async def link(self, *, start: bool = True) -> Link:
+        """A dead runner is always followed by another here, as if somebody else had asked for it."""
         async with self._joining:
             if self._link is None or self._link.closed.is_set():
                 try:

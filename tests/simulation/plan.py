@@ -19,7 +19,7 @@ DECLARED = (launch, connection)
 
 SERVER_POINTS = tuple(sorted(p for p in faults.POINTS if p.startswith(("engine.", "store."))))
 RUNNER_POINTS = tuple(sorted(p for p in faults.POINTS if p.startswith("runner.")))
-FAULTY_S = 40.0
+FAULTY_S = 24.0
 """Faults strike within this time; then everything is healed."""
 
 HARMLESS = (
@@ -94,6 +94,7 @@ class Plan(msgspec.Struct):
     limits: Limits
     window_bytes: int
     on_file: bool
+    heal_at: float = FAULTY_S
     server: list[Strike] = []
     runner: list[Strike] = []
     server_kills: list[float] = []
@@ -138,9 +139,9 @@ def plan_of(seed: int) -> Plan:
 
 def _talk(rng: Random) -> Talk:
     mode = rng.choice(["ask", "ask", "ask", "edits", "full"])
-    prompts = [(rng.random() * rng.choice([0.2, 4.0, 12.0]), _prompt(rng)) for _ in range(rng.randint(1, 5))]
+    prompts = [(rng.random() * rng.choice([0.2, 4.0, 8.0]), _prompt(rng)) for _ in range(rng.randint(2, 6))]
     stops = [
-        (rng.random() * 30, rng.choice(["run", "run", "thread", "release"]))
+        (rng.random() * FAULTY_S, rng.choice(["run", "run", "thread", "release"]))
         for _ in range(rng.choice([0, 0, 0, 1, 2]))
     ]
     return Talk(mode, prompts, stops)
@@ -160,7 +161,7 @@ def _times(rng: Random, most: int) -> list[float]:
 
 def _window(rng: Random) -> Window:
     begin = rng.random() * FAULTY_S * 0.7
-    return Window(begin, min(FAULTY_S, begin + rng.random() * 12))
+    return Window(begin, min(FAULTY_S, begin + 2 + rng.random() * 10))
 
 
 def _server_strikes(plan: Plan, rng: Random) -> None:
@@ -207,9 +208,10 @@ def _journals_full(plan: Plan, rng: Random) -> None:
 
 def _cut_off(plan: Plan, rng: Random) -> None:
     """Long enough for a stop to run its whole course, and somebody stops."""
-    begin = rng.random() * 10
-    plan.cut_off = Window(begin, begin + 28.0)
-    plan.talks[0].stops.append((begin + rng.random() * 3, "run"))
+    begin = rng.random() * 4
+    plan.cut_off = Window(begin, begin + 38.0)
+    plan.talks[0].stops.append((begin + rng.random() * 2, "run"))
+    plan.heal_at = begin + 40.0
 
 
 def _bad_host(plan: Plan, rng: Random) -> None:

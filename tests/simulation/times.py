@@ -46,18 +46,18 @@ async def runs_end_in_time(world: World, thread: str) -> None:
             died = deaths[data["session_id"]]
             if died == 0.0:
                 continue  # it was closed because nobody knew it
-            assert at <= died + P4_S + world.outage(died, at), (
-                f"{data['session_id']} closed {at - died:.1f} s late"
-            )
+            unknown = world.cut_off(died, at)
+            late = at - died - world.outage(died, at) - unknown
+            assert late <= P4_S, f"{data['session_id']} was closed {late:.1f} s after its agent's death"
             for run in _carried(entries[:index]):
-                _ends(world, entries[index:], run, died, "its agent's death")
+                _ends(world, entries[index:], run, died + unknown, "its agent's death")
 
 
 def _carried(entries: list[Entry]) -> list[str]:
-    """The runs that are under way after these events."""
+    """The runs that are with an agent after these events. One whose prompt has not left may go on with the next."""
     runs: dict[str, None] = {}
     for _, kind, data in entries:
-        if kind == "run.starting":
+        if kind in ("run.dispatched", "run.working"):
             runs[data["run_id"]] = None
         elif kind in ("run.ended", "run.requeued"):
             runs.pop(data["run_id"], None)

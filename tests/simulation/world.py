@@ -22,7 +22,7 @@ from holdfast.store.sqlite import SqliteStore
 from tests.simulation import laws, times
 from tests.simulation.host import Host
 from tests.simulation.people import People
-from tests.simulation.plan import FAULTY_S, Plan, Strike, Talk, plan_of
+from tests.simulation.plan import Plan, Strike, Talk, plan_of
 from tests.simulation.server import Clock, Server, UnsteadyKind
 from tests.simulation.virtual_time import run
 
@@ -197,7 +197,7 @@ class World:
             ]
             self._begin_faults()
             talks = [group.create_task(self._talk(group, talk, tasks)) for talk in self.plan.talks]
-            await asyncio.sleep(FAULTY_S)
+            await asyncio.sleep(self.plan.heal_at)
             self._heal()
             tasks.append(group.create_task(self._p4()))
             _, talking = await asyncio.wait(talks, timeout=TALK_S)

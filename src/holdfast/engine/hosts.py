@@ -11,8 +11,9 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from holdfast.engine.house import NoRunner
 from holdfast.engine.link import Link, LinkClosed, LinkRefused
-from holdfast.engine.runners import RunnerUnavailable, ensure_runner
+from holdfast.engine.runners import RunnerUnavailable, ensure_runner, runner_is_dead
 from holdfast.errors import Unavailable
 from holdfast.runner.journal import JournalDamagedError, read_records
 from holdfast.wire.link import OLDEST, VERSION, Hello, Record, Restart
@@ -34,7 +35,7 @@ class SocketRunners:
         self._joining = asyncio.Lock()
         self._closed = False
 
-    async def link(self) -> Link:
+    async def link(self, *, start: bool = True) -> Link:
         if self._link is not None and not self._link.closed.is_set():
             return self._link
         async with self._joining:
@@ -42,6 +43,8 @@ class SocketRunners:
                 raise Unavailable("shutting_down", "cannot reach the runner: because this server is stopping")
             if self._link is not None and not self._link.closed.is_set():
                 return self._link
+            if not start and runner_is_dead(self._home):
+                raise NoRunner("agent_unavailable", f"cannot reach a runner of {self._home}: because none lives")
             try:
                 self._link = await ensure_runner(self._home, self._hello, journal_days=self._journal_days)
             except (RunnerUnavailable, LinkRefused, LinkClosed) as error:

@@ -18,7 +18,7 @@ from holdfast.core.state import ThreadState
 from holdfast.engine.clock import Clock
 from holdfast.engine.feed import Feed
 from holdfast.engine.link import Link
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, Unavailable
 from holdfast.store.port import EventStore
 from holdfast.wire.link import Record
 
@@ -29,6 +29,10 @@ T = TypeVar("T")
 
 class AgentUnusable(HoldfastError):
     """The agent cannot be started as it is configured or installed; the text says what to do."""
+
+
+class NoRunner(Unavailable):
+    """No runner of this home lives: what it held has ended."""
 
 
 class Agents(Protocol):
@@ -50,8 +54,9 @@ class Agents(Protocol):
 class Runners(Protocol):
     """The link to the host's runner, and what dead runners left."""
 
-    async def link(self) -> Link:
-        """The live link; joins or starts a runner. Raises Unavailable when there is none in time."""
+    async def link(self, *, start: bool = True) -> Link:
+        """The live link; joins a runner, or starts one. Raises Unavailable when there is none in time, and NoRunner
+        when none lives and none is to be started."""
         ...
 
     def lost_records(self, session: str, after: int) -> Iterable[Record]:
@@ -144,10 +149,10 @@ class House(msgspec.Struct, frozen=True):
     bounds: Bounds
     kinds: Mapping[str, AgentKind]
 
-    async def pause(self) -> None:
-        """The wait before the store or the runner is tried again."""
+    async def pause(self, seconds: float | None = None) -> None:
+        """The wait before something is tried again; None: what the store or the runner needs."""
         waiting = asyncio.Event()
-        handle = self.clock.call_later(self.bounds.store_retry_s, waiting.set)
+        handle = self.clock.call_later(self.bounds.store_retry_s if seconds is None else seconds, waiting.set)
         try:
             await waiting.wait()
         finally:

@@ -18,7 +18,7 @@ from holdfast.core import commands as c
 from holdfast.core import effects as fx
 from holdfast.core.ids import reference
 from holdfast.core.reports import Failure, SessionEnded
-from holdfast.engine.house import AgentUnusable
+from holdfast.engine.house import AgentUnusable, NoRunner
 from holdfast.engine.link import Link, LinkClosed, LinkRefused
 from holdfast.engine.session import LiveSession
 from holdfast.errors import HoldfastError
@@ -36,6 +36,9 @@ OPENED = faults.declare(
 ADOPTED = faults.declare(
     "engine.session.adopted", "the launch is committed and the session is not attached yet"
 )
+
+LATER_S = 10.0
+"""Between two looks for a runner by what starts none."""
 
 LOST_RUNS_MAX = 20
 """How far back runs are looked for that a resumed conversation lacks; more in a row are not lost without a person."""
@@ -72,6 +75,8 @@ class Performer:
             while True:
                 try:
                     await self._once(effect, identity)
+                except NoRunner:
+                    await self._worker.house.pause(LATER_S)
                 except (LinkClosed, StoreFull, StoreConflict) as error:
                     log.warning("cannot finish %s yet: because %s; trying again", identity, error)
                     await self._worker.house.pause()
@@ -123,16 +128,17 @@ class Performer:
             await link.stop(effect.session_id, Ladder(None, worker.house.bounds.terminate_s))
 
     async def _missed(self, link: Link, kind: AgentKind, context: LaunchContext) -> list[str]:
-        """The last runs if they were lost with their process and the agent's own history lacks them.
+        """The last runs, as far as the agent's own history lacks them.
 
-        An agent may write its history a moment after it has acted: killed in that moment, it would silently know
-        nothing of the message.
+        An agent may write its history a moment after it has acted, or has even answered: killed in that moment, it
+        would silently know nothing of the message.
         """
         missed: list[str] = []
         for run in reversed(await self._worker.house.store.runs(self._worker.id, limit=LOST_RUNS_MAX)):
             if run.ended_at is None or run.origin == "agent":
                 continue
-            if run.failure is None or run.failure.class_ not in ("agent_lost", "runner_lost"):
+            lost = run.failure is not None and run.failure.class_ in ("agent_lost", "runner_lost")
+            if not lost and run.status != "completed":
                 break
             calls = list(kind.history_calls(context, reference(run.id)))
             if not calls or kind.read_history(await self._ask(link, calls)) != "absent":
@@ -211,8 +217,9 @@ class Performer:
         await self._worker.execute(c.NoteActivity(), done=[identity], vital=True)
 
     async def _let_go(self, effect: fx.LetGo, identity: str) -> None:
-        """Measure the native history so that its growth is noticed; then the journal may be compressed."""
-        link = await self._link()
+        """Measure the native history so that its growth is noticed; then the journal may be compressed. No runner is
+        started for it: it waits for one."""
+        link = await self._link(start=False)
         command: c.Command = c.NoteActivity()
         try:
             kind, context = self._context(effect.session_id, Binding(effect.native_id, True))
@@ -264,8 +271,10 @@ class Performer:
     async def _ask(self, link: Link, calls: list[HostCall]) -> list[dict[str, Any]]:
         return [dict(await link.host(call)) for call in calls]
 
-    async def _link(self) -> Link:
+    async def _link(self, *, start: bool = True) -> Link:
         try:
-            return await self._worker.house.runners.link()
+            return await self._worker.house.runners.link(start=start)
+        except NoRunner:
+            raise
         except HoldfastError as error:
             raise LinkClosed(error.detail) from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from holdfast import faults
 from holdfast.core.reports import SessionEnded
+from holdfast.engine.house import NoRunner
 from holdfast.engine.link import Link, LinkClosed, LinkRefused
 from holdfast.errors import HoldfastError
 from holdfast.store.port import StoreConflict, StoreFull, WriteRow
@@ -84,7 +85,10 @@ class Pump:
         if live is None:
             return True
         try:
-            link = await worker.house.runners.link()
+            link = await worker.house.runners.link(start=False)
+        except NoRunner:
+            await self._lost(live.id)
+            return True
         except HoldfastError as error:
             log.warning("cannot reach the runner for %s: because %s", live.id, error.detail)
             await self._worker.house.pause()

@@ -194,6 +194,7 @@ class RunnerCore:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
 
     def session_ended(self, session: Session) -> None:
         self._locks.release(session.id)

@@ -140,6 +140,12 @@ def test_a_failure_without_a_queue_holds_nothing() -> None:
     given(w.create("one"), w.opened(), w.working()).when(w.turn_ended("t1", "failed")).then("run.ended")
 
 
+def test_a_failure_of_what_the_agent_began_by_itself_holds_nothing() -> None:
+    given(w.create("one"), w.opened(), w.working(), w.turn_ended("t1"), w.turn("t2"), w.send("two")).when(
+        w.turn_ended("t2", "failed")
+    ).then(event("run.ended", status="failed"), event("run.starting", run_id=w.run_id(3)))
+
+
 def test_an_interruption_holds_nothing() -> None:
     given(w.create("one"), w.send("two"), w.opened(), w.working()).when(
         w.turn_ended("t1", "interrupted")

@@ -50,7 +50,9 @@ def main() -> int:
         print(f"measured {name} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     print(table.plain(rows))
     if chosen.json:
-        chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode([_told(row) for row in rows])) + b"\n")
+        chosen.json.write_bytes(
+            msgspec.json.format(msgspec.json.encode([_told(row) for row in rows])) + b"\n"
+        )
     if chosen.write:
         NUMBERS.parent.mkdir(exist_ok=True)
         command = " ".join(["python -m bench", *sys.argv[1:]])

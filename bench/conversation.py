@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from bench.http import Follower, Requests
+from bench.http import Follower
 from bench.server import Server
 
 

@@ -103,7 +103,9 @@ class Follower(_Connection):
         while not self._events:
             self.receive()
             for piece in self.pieces:
-                self._events.extend((event.event, msgspec.json.decode(event.data)) for event in self._splitter.feed(piece))
+                self._events.extend(
+                    (event.event, msgspec.json.decode(event.data)) for event in self._splitter.feed(piece)
+                )
             self.pieces.clear()
         return self._events.popleft()
 

@@ -162,7 +162,11 @@ class Server:
             "agents.scripted.env": {"HOME": str(self.user)},
         }
         if self._model_url:
-            agent = {"command": [str(claude_program.program())], "model": claude_program.MODEL, "kind": "claude"}
+            agent = {
+                "command": [str(claude_program.program())],
+                "model": claude_program.MODEL,
+                "kind": "claude",
+            }
             env = claude_program.environment(self.user, self._model_url)
             sections |= {
                 "agents.claude": agent,

@@ -26,7 +26,9 @@ from holdfast.store.sqlite_core import SqliteCore, connect
 PRODUCERS = 64
 EACH = 60
 LONE = 100
-TEXT = "The quick brown fox jumps over the lazy dog; nothing is lost and nothing happens twice. " * 8  # 700 bytes
+TEXT = (
+    "The quick brown fox jumps over the lazy dog; nothing is lost and nothing happens twice. " * 8
+)  # 700 bytes
 STATE = b"s" * 1500
 """About the size of a thread's state, and of a translator's, in the middle of a turn."""
 

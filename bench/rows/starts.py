@@ -18,7 +18,11 @@ BRIEF = "brief"  # the same program; its session is closed soon after the turn
 
 def measure(quick: bool) -> Iterator[Row]:
     rounds = 3 if quick else 30
-    with ModelProcess() as model, Server(model.url) as server, Conversation(server, "claude", TEXT) as standing:
+    with (
+        ModelProcess() as model,
+        Server(model.url) as server,
+        Conversation(server, "claude", TEXT) as standing,
+    ):
         own = {pid for pid, _ in _agents(server)}
 
         def settled() -> None:
@@ -43,9 +47,7 @@ def measure(quick: bool) -> Iterator[Row]:
 
         in_turn(1, cold, first, later)
         bare, opened, further = in_turn(rounds, cold, first, later)
-        yield against(
-            "first message, Claude Code", "ms", opened, bare, "bare cold start", Target("<=", 1.2)
-        )
+        yield against("first message, Claude Code", "ms", opened, bare, "bare cold start", Target("<=", 1.2))
         yield against(
             "later message, Claude Code", "ms", further, bare, "bare cold turn", Target("<=", 1 / 8)
         )

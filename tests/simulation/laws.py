@@ -6,15 +6,17 @@ Each law reads the store, the journals, the native histories and the people's le
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from holdfast.core.ids import reference, stream_of
 from holdfast.errors import HoldfastError, Rejected
-from holdfast.wire.api import RunObject, Snapshot
+from holdfast.wire.api import RunObject, Snapshot, rfc3339
 from holdfast.wire.link import Record
 from tests.simulation import times
 from tests.simulation.reducer import View
@@ -33,6 +35,7 @@ async def everything_holds(world: World) -> None:
         no_run_is_left(picture)
         no_card_is_dead(picture)
         await versions_have_no_gap(world, thread, picture)
+        await endings_are_kept(world, thread, picture)
         await text_is_whole(world, thread, picture)
         await times.runs_end_in_time(world, thread)
         await times.only_what_stalls_is_ended(world, thread)
@@ -117,6 +120,40 @@ def answers_are_the_agents(world: World, pictures: dict[str, Snapshot]) -> None:
                 )
 
 
+async def endings_are_kept(world: World, thread: str, picture: Snapshot) -> None:
+    """A turn whose end was read from the agent ended so in the thread, unless we had ended its run before."""
+    if world.counts["translator raised"]:
+        return
+    unheard = world.plan.cut_off is not None or world.plan.unreachable > 0
+    runs = {reference(run.id): run for run in picture.runs}
+    for row in await world.store.sessions(thread):
+        for prompt, status, at in _ended_turns(list(world.host.journals.records(row.session))):
+            run = runs[prompt]
+            limited = status == "interrupted" and run.failure is not None and run.failure.class_ == "stalled"
+            limited = limited or (status == "failed" and run.status == "interrupted")  # it was stopped
+            before = run.forced and (unheard or str(run.ended_at) <= rfc3339(at))
+            assert run.status == status or limited or before, (
+                f"{run.id} is {run.status}, its agent told: {status}"
+            )
+
+
+def _ended_turns(records: list[Record]) -> Iterator[tuple[str, str, float]]:
+    """Prompt, status and time of the end of each turn of a person's."""
+    prompts: dict[str, str] = {}
+    for frame, at in _frames(records):
+        if frame.get("type") == "turn.started":
+            prompts[frame["turn"]] = frame["prompt"]
+        elif frame.get("type") == "turn.ended" and prompts[frame["turn"]]:
+            yield prompts[frame["turn"]], frame["status"], at
+
+
+def _frames(records: list[Record]) -> Iterator[tuple[dict[str, Any], float]]:
+    for record in records:
+        if record.kind == "out":
+            with contextlib.suppress(ValueError):
+                yield json.loads(record.data), record.at
+
+
 async def text_is_whole(world: World, thread: str, picture: Snapshot) -> None:
     """Every piece of text that a runner has read is in the thread."""
     if world.counts["translator raised"]:
@@ -135,13 +172,7 @@ async def text_is_whole(world: World, thread: str, picture: Snapshot) -> None:
 def _texts(records: list[Record]) -> list[str]:
     texts: dict[str, list[str]] = {}
     turn = ""
-    for record in records:
-        if record.kind != "out":
-            continue
-        try:
-            frame = json.loads(record.data)
-        except ValueError:
-            continue
+    for frame, _ in _frames(records):
         kind = frame.get("type")
         if kind == "turn.started":
             turn = frame["turn"]

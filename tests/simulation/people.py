@@ -117,10 +117,14 @@ class People:
             for request in pending:
                 if request.id not in self._seen and (self.answers_everything or self._rng.random() < 0.8):
                     self._seen.add(request.id)
-                    windows, at_once = self._rng.choice([1, 1, 2]), self._rng.random() * 2
+                    windows, slowness = (
+                        self._rng.choice([1, 1, 2]),
+                        self._rng.choice([2, 2, 2, 2, 2, 2, 2, 45]),
+                    )
+                    at_once = self._rng.random() * slowness
                     for _ in range(windows):
                         group.create_task(
-                            self._answer(request, self._rng.choice([at_once, self._rng.random() * 2]))
+                            self._answer(request, self._rng.choice([at_once, self._rng.random() * slowness]))
                         )
 
     async def _answer(self, request: api.RequestObject, after_s: float) -> None:

@@ -5,6 +5,7 @@ Pure: the same seed gives the same plan, whatever runs beside it.
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 import msgspec
@@ -139,7 +140,13 @@ def plan_of(seed: int) -> Plan:
 
 def _talk(rng: Random) -> Talk:
     mode = rng.choice(["ask", "ask", "ask", "edits", "full"])
-    prompts = [(rng.random() * rng.choice([0.2, 4.0, 8.0]), _prompt(rng)) for _ in range(rng.randint(2, 6))]
+    prompts: list[tuple[float, str]] = []
+    for _ in range(rng.randint(2, 6)):
+        owed = re.search("(?:wake|later) ([0-9])", prompts[-1][1]) if prompts else None
+        pause = rng.random() * rng.choice([0.2, 4.0, 8.0])
+        if owed and rng.random() < 0.5:  # just when the agent begins a turn by itself
+            pause = int(owed[1]) + rng.random() * 1.3
+        prompts.append((pause, _prompt(rng)))
     stops = [
         (rng.random() * FAULTY_S, rng.choice(["run", "run", "thread", "release"]))
         for _ in range(rng.choice([0, 0, 0, 1, 2]))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 RESOLUTION_S = 1e-6
-STEPS_MAX = 2_000_000
+STEPS_MAX = 200_000
 """Turns of the loop in one simulation: far above what a seed needs, and the end of one that spins."""
 
 

@@ -373,11 +373,11 @@ class World:
                 waiting = waiting or bool(unfinished)
                 if picture.thread.queue_held and unfinished:
                     await self.people.release(thread)
-                if self._loop.time() > began + 60:
-                    for run in unfinished:
-                        if run.status in ("starting", "working") and run.id not in stopped:
-                            stopped.add(run.id)
-                            self.note(f"{run.id} is stopped at last")
-                            await self.people.stop_run(run.id)
+                hangs = any("hang" in run.prompt for run in picture.runs)
+                for endless in unfinished if hangs and self._loop.time() > began + 60 else ():
+                    if endless.status in ("starting", "working") and endless.id not in stopped:
+                        stopped.add(endless.id)
+                        self.note(f"{endless.id} is stopped at last")
+                        await self.people.stop_run(endless.id)
             if not waiting:
                 return

@@ -94,7 +94,7 @@ def _run_deadlines(
         return due
     if run.doubt is not None:
         return [(run.stage_at + limits.history_s, up("history"))]
-    if run.dispatch != "seen" and open_since:
+    if run.dispatch != "seen" and open_since and not _other_turn(state, run):
         due.append((max(run.stage_at, open_since) + limits.prompt_s, up("prompt")))
     if limits.run_s > 0 and run.started_at:
         due.append((run.started_at + limits.run_s, up("run_cap")))
@@ -105,6 +105,11 @@ def _run_deadlines(
         if limits.silence_s > 0:
             due.append((since + limits.silence_s, up("silence", since)))
     return due
+
+
+def _other_turn(state: ThreadState, run: RunState) -> bool:
+    """The agent is busy with a turn that it began by itself: it takes the prompt up after it."""
+    return any(other.turn and other is not run for other in state.runs.values())
 
 
 def _legitimately_still(state: ThreadState, run: RunState) -> bool:

@@ -177,7 +177,9 @@ def finish(
         d.emit(e.RequestClosed(request.id, "expired", "run_ended"))
     forced = (forced or run.forced) and status != "completed"
     d.emit(e.RunEnded(run.id, run.attempt, status, failure, usage, forced))
-    asked_for = run.origin != "agent"  # what the agent began by itself is no reason to hold what people asked for
+    asked_for = (
+        run.origin != "agent"
+    )  # what the agent began by itself is no reason to hold what people asked for
     if status == "failed" and asked_for and d.state.queue and not d.state.held:
         d.emit(e.QueueHeld(run.id))
     start_next(d)

@@ -44,7 +44,9 @@ class SocketRunners:
             if self._link is not None and not self._link.closed.is_set():
                 return self._link
             if not start and runner_is_dead(self._home):
-                raise NoRunner("agent_unavailable", f"cannot reach a runner of {self._home}: because none lives")
+                raise NoRunner(
+                    "agent_unavailable", f"cannot reach a runner of {self._home}: because none lives"
+                )
             try:
                 self._link = await ensure_runner(self._home, self._hello, journal_days=self._journal_days)
             except (RunnerUnavailable, LinkRefused, LinkClosed) as error:

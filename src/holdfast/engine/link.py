@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -50,8 +50,9 @@ class Link(Protocol):
     async def open(self, session: str, spec: Spec) -> dict[str, object]:
         """{"pid", "existing"}."""
 
-    async def write(self, session: str, write_id: str, data: bytes) -> None:
-        """Returns when the write is noted; its `in` or `refused` record tells the rest. May be repeated."""
+    def write(self, session: str, write_id: str, data: bytes) -> Awaitable[object]:
+        """On its way when this returns; the awaitable is done when the write is noted. Its `in` or `refused` record
+        tells the rest. May be repeated."""
 
     def ack(self, session: str, no: int) -> None:
         """Everything up to `no` is committed."""
@@ -142,8 +143,8 @@ class MessageLink:
     async def open(self, session: str, spec: Spec) -> dict[str, object]:
         return await self._call(lambda call: link.Open(call, session, spec))
 
-    async def write(self, session: str, write_id: str, data: bytes) -> None:
-        await self._call(lambda call: link.Write(call, session, write_id, data))
+    def write(self, session: str, write_id: str, data: bytes) -> Awaitable[object]:
+        return self._begin(lambda call: link.Write(call, session, write_id, data))
 
     def ack(self, session: str, no: int) -> None:
         if not self.closed.is_set():
@@ -201,22 +202,30 @@ class MessageLink:
             raise LinkRefused("version", self.welcome.refused)
 
     async def _call(self, message: Callable[[int], link.Down]) -> dict[str, object]:
-        if self.closed.is_set():
-            raise LinkClosed("the link to the runner has ended")
-        call = next(self._numbers)
+        return await self._begin(message)
+
+    def _begin(self, message: Callable[[int], link.Down]) -> asyncio.Future[dict[str, object]]:
+        """Send the message; the future is its answer. Nothing is raised here."""
         answer: asyncio.Future[dict[str, object]] = self._loop.create_future()
+        call = next(self._numbers)
+        answer.add_done_callback(lambda done: self._answered(call, done))
+        if self.closed.is_set():
+            answer.set_exception(LinkClosed("the link to the runner has ended"))
+            return answer
+        data = link.encode(message(call))
+        if len(data) > link.MESSAGE_BYTES_MAX:
+            detail = f"a message of {len(data)} bytes is above {link.MESSAGE_BYTES_MAX}"
+            answer.set_exception(LinkRefused("invalid", detail))
+            return answer
         self._calls[call] = answer
-        try:
-            data = link.encode(message(call))
-            if len(data) > link.MESSAGE_BYTES_MAX:
-                raise LinkRefused(
-                    "invalid", f"a message of {len(data)} bytes is above {link.MESSAGE_BYTES_MAX}"
-                )
-            self._send(data)
-            return await answer
-        finally:
-            del self._calls[call]
-            self._attaching.pop(call, None)
+        self._send(data)
+        return answer
+
+    def _answered(self, call: int, answer: asyncio.Future[dict[str, object]]) -> None:
+        self._calls.pop(call, None)
+        self._attaching.pop(call, None)
+        if not answer.cancelled():
+            answer.exception()  # whoever began the call may be gone: that is no fault of the loop's
 
     def _attach(self, call: int, session: str, after: int, stream: Stream) -> link.Attach:
         self._attaching[call] = stream
@@ -267,7 +276,7 @@ class MessageLink:
         reason = "the link to the runner has ended"
         if not self._greeted.done():
             self._greeted.set_exception(LinkClosed(reason))
-        for answer in self._calls.values():
+        for answer in list(self._calls.values()):
             if not answer.done():
                 answer.set_exception(LinkClosed(reason))
         for stream in self._streams.values():

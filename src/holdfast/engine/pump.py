@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,10 @@ class Pump:
         self._frames: deque[WriteRow] = deque()
         self._more = asyncio.Event()
         self._running = False
+        self._attached_to: Link | None = None
+        self._acked = 0
+        self._idle: Link | None = None  # where a frame can be written at once
+        self._begun: Awaitable[object] | None = None  # the writing of the first of `_frames`
         self._finished = asyncio.Event()
         self._finished.set()
 
@@ -61,9 +65,15 @@ class Pump:
 
     def send(self, frames: Sequence[WriteRow]) -> None:
         """Hand committed frames to the runner, in order, as soon as it can be reached."""
+        if not frames:
+            return
+        if self._idle is not None:
+            # Nothing is on its way: the first one goes at once, before anybody else gets the loop's time.
+            first = frames[0]
+            self._begun = self._idle.write(first.session, first.id, first.data)
+            self._idle = None
         self._frames.extend(frames)
-        if frames:
-            self._more.set()
+        self._more.set()
 
     async def _run(self) -> None:
         try:
@@ -93,6 +103,7 @@ class Pump:
             log.warning("cannot reach the runner for %s: because %s", live.id, error.detail)
             await self._worker.house.pause()
             return False
+        self._begun = None  # it was of another life of the link
         sending = worker.house.tasks.start(self._send_all(link), f"frames to {live.id}")
         try:
             return await self._receive(link, live.id)
@@ -107,15 +118,26 @@ class Pump:
 
     async def _receive(self, link: Link, session: str) -> bool:
         worker = self._worker
-        after = worker.live.row.frame_no if worker.live else 0
+        after, self._acked = (worker.live.read_to, worker.live.row.frame_no) if worker.live else (0, 0)
         async with link.attach(session, after) as batches:
             await self._flush()
-            async for records in batches:
-                if await self._consume(records):
-                    link.ack(session, records[-1].no)
-                    return True
-                link.ack(session, records[-1].no)
+            self._attached_to = link
+            try:
+                async for records in batches:
+                    if await self._consume(records):
+                        link.ack(session, records[-1].no)
+                        return True
+                    self.acknowledge()
+            finally:
+                self._attached_to = None
         return False
+
+    def acknowledge(self) -> None:
+        """Tell the runner how far the session's records are committed."""
+        live = self._worker.live
+        if self._attached_to is not None and live is not None and live.row.frame_no > self._acked:
+            self._acked = live.row.frame_no
+            self._attached_to.ack(live.id, self._acked)
 
     async def _flush(self) -> None:
         while True:
@@ -148,8 +170,9 @@ class Pump:
         while True:
             while self._frames:
                 frame = self._frames[0]
+                writing, self._begun = self._begun, None
                 try:
-                    await link.write(frame.session, frame.id, frame.data)
+                    await (writing or link.write(frame.session, frame.id, frame.data))
                 except LinkClosed:
                     return
                 except LinkRefused as refused:
@@ -160,13 +183,17 @@ class Pump:
                 self._frames.popleft()
                 faults.point(SENT)
             self._more.clear()
-            await self._more.wait()
+            self._idle = link
+            try:
+                await self._more.wait()
+            finally:
+                self._idle = None
 
     async def _lost(self, session: str) -> None:
         """No runner knows the session: what was read from the agent is in the journal; then it is over."""
         worker = self._worker
         live = worker.live
-        after = live.row.frame_no if live else 0
+        after = live.read_to if live else 0
         records = worker.house.runners.lost_records(session, after)
         known = False
         for batch in _batches(records):

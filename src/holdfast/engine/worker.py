@@ -32,7 +32,7 @@ from holdfast.engine.house import House
 from holdfast.engine.intents import intent_of
 from holdfast.engine.performer import Performer
 from holdfast.engine.pump import Pump
-from holdfast.engine.session import Consumed, LiveSession
+from holdfast.engine.session import LiveSession
 from holdfast.errors import Unavailable
 from holdfast.store import port as store
 from holdfast.wire.api import EventObject, rfc3339
@@ -44,7 +44,9 @@ DECIDED = faults.declare("engine.commit.decided", "a command is decided and not 
 COMMITTED = faults.declare(
     "engine.commit.done", "a commit is on disk and nothing that follows from it is done"
 )
-PUBLISHED = faults.declare("engine.commit.published", "readers have been told; frames and effects come next")
+PUBLISHED = faults.declare(
+    "engine.commit.published", "frames are on their way and readers have been told; effects come next"
+)
 
 
 class ThreadWorker:
@@ -66,6 +68,8 @@ class ThreadWorker:
         self._taking_up = asyncio.Lock()
         self._found: recovery.Found | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+        self._gathering_at = 0.0
         self._loaded = False
 
     # Commands
@@ -160,9 +164,10 @@ class ThreadWorker:
             return True
 
     async def consume(self, records: Sequence[Record]) -> bool:
-        """Commit what the session's records lead to. Returns True when the session has ended with them.
+        """Take in the session's records, and commit what they led to: now, or with what comes right after. Returns
+        True when the session has ended with them.
 
-        Raises StoreFull: nothing happened, and the same records are to be given again.
+        Raises StoreFull: nothing is committed, and the same records are to be given again.
         """
         async with self._lock:
             live = self.live
@@ -170,23 +175,23 @@ class ThreadWorker:
                 return True
             now = self.house.clock.now()
             try:
-                out = live.consume(records, now)
+                live.consume(records, now)
             except Exception:
                 log.exception("cannot translate a frame of %s: because of a fault in the translator", live.id)
-                out = live.broken(records, now)
-            try:
-                await self._observe(live, out, records)
-            except BaseException:
-                live.rollback()
-                raise
-            return out.ended
+                live.broken(records, now)
+            if live.may_wait(now):
+                self._gather(live.due_at, now)
+                return False
+            await self._observe(live)
+            return self.live is None
 
     async def end_session(self, report: SessionEnded) -> None:
         """The session is gone and no record will say so (its runner died, or nobody knows it)."""
         async with self._lock:
             live = self.live
             if live is not None:
-                await self._observe(live, Consumed([report], [], [], ended=True), [])
+                live.over(report, self.house.clock.now())
+                await self._observe(live)
             elif self.state.session is not None and self.state.session.stage != "closed":
                 command = Observe(self.state.session.generation, [report])
                 decided = decide(self.state, command, self._context())
@@ -199,17 +204,18 @@ class ThreadWorker:
                 decided = Decided(st.copy(self.state), [], list(self.waiting.values()), [])
                 await self._commit(decided, causation="flush")
 
-    async def _observe(self, live: LiveSession, out: Consumed, records: Sequence[Record]) -> None:
+    async def _observe(self, live: LiveSession) -> None:
+        """Commit all that the session has gathered. What cannot be committed stays gathered."""
+        out = live.gathered
         context = self._context()
         decided = decide(self.state, Observe(live.row.generation, out.reports), context)
         if not decided.events:
             more = decide(decided.state, NoteActivity(), context)
             decided = Decided(more.state, more.events, more.effects, decided.pieces)
-        row = live.advanced(records, ended=out.ended)
         await self._commit(
             decided,
             causation="session",
-            session=row,
+            session=live.advanced(),
             writes=out.writes,
             writes_done=out.done,
             vital=_vital(out.reports),
@@ -273,10 +279,11 @@ class ThreadWorker:
         self.drafts.commit(settled)
         self.state = decided.state
         if session is not None and self.live is not None:
-            self.live.row = session
+            self.live.committed(session)
+        self.pump.send(frames)
         self._publish(settled.events, settled.texts, now)
         faults.point(PUBLISHED)
-        self._after(frames, left, finished, ended)
+        self._after(left, finished, ended)
         return committed
 
     async def _translate(
@@ -290,14 +297,11 @@ class ThreadWorker:
         intent = await intent_of(effect, decided, self.house.store)
         return [] if intent is None else self.live.intend(intent, now)
 
-    def _after(
-        self, frames: Sequence[store.WriteRow], left: Sequence[fx.Effect], done: Sequence[str], ended: bool
-    ) -> None:
+    def _after(self, left: Sequence[fx.Effect], done: Sequence[str], ended: bool) -> None:
         if ended:
             self.waiting.clear()
         for identity in done:
             self.waiting.pop(identity, None)
-        self.pump.send(frames)
         for effect in left:
             if isinstance(effect, fx.SendPrompt | fx.SendAnswer | fx.SendInterrupt):
                 self.waiting[fx.identity(effect)] = effect
@@ -381,17 +385,49 @@ class ThreadWorker:
             now = self.house.clock.now()
             if live is None or live.wake_at is None or live.wake_at > now:
                 return
+            live.tick(now)
+            await self._observe(live)
+
+    # What is gathered
+
+    def _gather(self, due_at: float, now: float) -> None:
+        """Commit at that time at last. The timer is never set back: it looks again when it comes too early."""
+        if self._gathering is not None and self._gathering_at > due_at:
+            self._gathering.cancel()
+            self._gathering = None
+        if self._gathering is None:
+            self._gathering_at = due_at
+            self._gathering = self.house.clock.call_later(max(0.0, due_at - now), self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        live, now = self.live, self.house.clock.now()
+        if live is None or not live.due_at:
+            return
+        if live.may_wait(now):
+            self._gather(live.due_at, now)
+        else:
+            self.house.tasks.start(self._commit_gathered(), f"frames of {live.id}")
+
+    async def _commit_gathered(self) -> None:
+        async with self._lock:
+            live = self.live
+            now = self.house.clock.now()
+            if live is None or not live.due_at or live.may_wait(now):
+                return
             try:
-                await self._observe(live, live.tick(now), [])
-            except BaseException:
-                live.rollback()
-                raise
+                await self._observe(live)
+            except (store.StoreFull, store.StoreConflict) as error:
+                log.error("cannot store frames of %s yet: because %s; trying again", self.id, error.detail)
+                self._gather(now + self.house.bounds.store_retry_s, now)
+        self.pump.acknowledge()
 
     def close(self) -> None:
-        """Stop the timer; tasks belong to the house."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Stop the timers; tasks belong to the house."""
+        for timer in (self._timer, self._gathering):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._gathering = None
 
 
 def _stored(effect: fx.Effect) -> store.Effect:

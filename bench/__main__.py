@@ -38,6 +38,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON too")
     parser.add_argument("--write", action="store_true", help=f"write docs/{NUMBERS.name}")
     chosen = parser.parse_args()
+    if chosen.write and (chosen.only or chosen.quick):
+        parser.error("--write wants all measurements in full: leave out --only and --quick")
 
     load = os.getloadavg()[0]
     if load >= 1:
@@ -55,8 +57,7 @@ def main() -> int:
         )
     if chosen.write:
         NUMBERS.parent.mkdir(exist_ok=True)
-        command = " ".join(["python -m bench", *sys.argv[1:]])
-        NUMBERS.write_text(table.markdown(rows, command, load), encoding="utf-8")
+        NUMBERS.write_text(table.markdown(rows, "python -m bench --write", load), encoding="utf-8")
     missed = [row.name for row in rows if row.holds is False]
     if missed:
         print(f"does not hold: {'; '.join(missed)}", file=sys.stderr)

@@ -21,14 +21,19 @@ WORKING = "text 4000 32 5"
 
 
 def measure(quick: bool) -> Iterator[Row]:
-    pairs = 6 if quick else 60
+    pairs = 6 if quick else 100
     with ModelProcess() as model, Server(model.url) as server:
         yield _row("warm turn, Claude Code", server, "claude", CLAUDE, pairs, Target("<=", 1.15))
         yield _row(
             "warm turn, scripted agent that answers at once", server, "scripted", SCRIPTED, pairs, None
         )
         yield _row(
-            "warm turn, scripted agent with 125 pieces at 5 ms", server, "scripted", WORKING, pairs // 6, None
+            "warm turn, scripted agent with 125 pieces at 5 ms",
+            server,
+            "scripted",
+            WORKING,
+            pairs // 10,
+            None,
         )
 
 

@@ -235,8 +235,8 @@ async def receipts_are_the_same(world: World) -> None:
             raise AssertionError(
                 f"{command.what} {command.key} is answered with {error.code} the second time"
             ) from error
-        if command.what == "stop thread":
-            continue  # its answer is put together from two moments
+        if command.answer is None and world.plan.store_full is not None:
+            continue  # a refusal that could not be stored left its key usable
         assert (answer, code) == (command.answer, command.code), (
             f"{command.what} {command.key} has another answer now"
         )
@@ -286,7 +286,11 @@ def journals_say_what_was_read(world: World) -> None:
 
 async def nothing_is_left(world: World) -> None:
     """After the idle time no process lives, no session is open, and nothing waits to be done."""
-    await asyncio.sleep(100 - min(0.0, world.clock.step))  # deadlines are of the wall clock
+    for _ in range(400):
+        if not world.host.spawner.alive():
+            break
+        await asyncio.sleep(1)
+    await asyncio.sleep(10)
     alive = [process.mark for process in world.host.spawner.alive()]
     assert not alive, f"{alive} live on, and no session is theirs"
     for thread in world.people.threads:

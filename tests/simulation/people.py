@@ -48,6 +48,7 @@ class People:
         self.decided: dict[str, list[str]] = {}
         self.views: list[tuple[str, View]] = []
         self.answers_everything = False
+        self.answering: list[asyncio.Task[None]] = []
         self._seen: set[str] = set()
         self._rng = rng
         self._server = server
@@ -123,9 +124,8 @@ class People:
                     )
                     at_once = self._rng.random() * slowness
                     for _ in range(windows):
-                        group.create_task(
-                            self._answer(request, self._rng.choice([at_once, self._rng.random() * slowness]))
-                        )
+                        after_s = self._rng.choice([at_once, self._rng.random() * slowness])
+                        self.answering.append(group.create_task(self._answer(request, after_s)))
 
     async def _answer(self, request: api.RequestObject, after_s: float) -> None:
         decision = self._rng.choice(["accept", "accept", "decline", *request.options])

@@ -205,7 +205,7 @@ class World:
             await self._settle()
             self.note("settled")
             await laws.everything_holds(self)
-            for task in tasks:
+            for task in (*tasks, *self.people.answering):
                 task.cancel()
 
     async def _keep_serving(self) -> None:
